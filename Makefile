@@ -1,0 +1,175 @@
+# llama3: Llama 3 inside PostgreSQL.
+#
+#   make deps      install what is missing from Debian's packages
+#   make           build llama3.so and llama3_engine.so
+#   make install   install the extension (as root)
+#   make check     deps, build, install and run every test
+#   make bench     speed on random-weight models of true shapes
+#   make fuzz      the fuzz targets for FUZZ_SECONDS each (600)
+#
+# Targets that must work before PostgreSQL's headers are there (deps, check,
+# ...) do not include PGXS.
+
+EARLY_GOALS = deps check bench fuzz
+GOALS = $(or $(MAKECMDGOALS),all)
+
+ifneq ($(filter $(EARLY_GOALS),$(GOALS)),)
+
+.PHONY: $(EARLY_GOALS)
+.NOTPARALLEL:
+
+SUDO = $(if $(filter 0,$(shell id -u)),,sudo)
+
+deps:
+	@./test/install-deps
+
+check: deps
+	$(MAKE) all
+	$(SUDO) $(MAKE) install
+	@./test/run
+
+bench: deps
+	$(MAKE) all bench-programs
+	@./test/bench/run
+
+fuzz: deps
+	$(MAKE) all
+	@FUZZ_SECONDS=$(or $(FUZZ_SECONDS),600) ./test/run fuzz
+
+else
+
+EXTENSION = llama3
+MODULE_big = llama3
+DATA = llama3--1.0.sql
+DOCS = README.md
+
+# ---------------------------------------------------------------- the engine
+# BASE is in both shared objects; RUN (compute, threads, OpenBLAS) only in the
+# engine worker's.
+ENGINE_RUN_SRCS = $(wildcard src/engine/kernels/*.c) \
+	$(addprefix src/engine/,$(addsuffix .c,pool kv forward sampler scheduler score))
+ENGINE_BASE_SRCS = $(filter-out $(ENGINE_RUN_SRCS),$(wildcard src/engine/*.c))
+ENGINE_BASE_OBJS = $(ENGINE_BASE_SRCS:.c=.o)
+ENGINE_OBJS = $(ENGINE_BASE_OBJS) $(patsubst %.c,%.o,$(wildcard $(ENGINE_RUN_SRCS)))
+
+WORKER_OBJS = src/postgres/worker.o
+POSTGRES_OBJS = $(filter-out $(WORKER_OBJS),$(patsubst %.c,%.o,$(wildcard src/postgres/*.c)))
+
+OBJS = $(POSTGRES_OBJS) $(ENGINE_BASE_OBJS)
+
+BASE_LIBS = -ljansson -lutf8proc
+BLAS_LIBS = $(shell pkg-config --libs openblas 2>/dev/null || echo -lopenblas)
+BLAS_CFLAGS = $(shell pkg-config --cflags openblas 2>/dev/null)
+SHLIB_LINK = $(BASE_LIBS)
+
+# ------------------------------------------------------------------- flags
+# The server's headers are system headers to us, so that our warnings are
+# about our code.  Contraction is off because the order and the kind of every
+# floating-point operation is part of the answer.  No -march: instruction sets
+# are chosen at run time.
+PG_CONFIG ?= pg_config
+PG_CPPFLAGS = -isystem $(shell $(PG_CONFIG) --includedir-server) -Isrc/engine -Isrc/postgres
+WARNINGS = -Wall -Wextra -Werror -Wno-declaration-after-statement
+PG_CFLAGS = -std=gnu11 $(WARNINGS) -ffp-contract=off -MMD -MP
+$(ENGINE_OBJS): PG_CFLAGS += -fvisibility=hidden -pthread
+src/engine/kernels/%.o: PG_CPPFLAGS += $(BLAS_CFLAGS)
+
+EXTRA_CLEAN = llama3_engine.so $(ENGINE_OBJS) $(WORKER_OBJS) build \
+	$(shell find src -name '*.d' 2>/dev/null)
+
+# The bitcode that PGXS would make is for inlining into JIT expressions; calls
+# that take milliseconds do not profit.
+override with_llvm = no
+
+PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
+ifeq ($(wildcard $(PGXS)),)
+$(error PostgreSQL's server headers are not installed: run "make deps" first)
+endif
+include $(PGXS)
+
+ifeq ($(shell expr $(VERSION_NUM) \>= 150000),0)
+$(error llama3 needs PostgreSQL 15 or later, $(PG_CONFIG) is of $(VERSION))
+endif
+
+-include $(shell find src -name '*.d' 2>/dev/null)
+
+all: llama3_engine.so
+
+llama3_engine.so: $(WORKER_OBJS) $(ENGINE_OBJS)
+	$(CC) $(CFLAGS) -shared -pthread -o $@ $^ $(LDFLAGS) $(LDFLAGS_SL) $(BASE_LIBS) $(BLAS_LIBS) -lm
+
+install: install-engine
+install-engine: llama3_engine.so
+	$(MKDIR_P) '$(DESTDIR)$(pkglibdir)'
+	$(INSTALL_SHLIB) llama3_engine.so '$(DESTDIR)$(pkglibdir)/llama3_engine.so'
+
+uninstall: uninstall-engine
+uninstall-engine:
+	rm -f '$(DESTDIR)$(pkglibdir)/llama3_engine.so'
+
+# --------------------------------------------------- programs of the tests
+# build/VARIANT/... holds test programs and, for the sanitizer variants, the
+# engine's objects compiled again.
+TEST_CFLAGS = -std=gnu11 -O2 -g $(WARNINGS) -ffp-contract=off -MMD -MP -pthread \
+	-Isrc/engine -Itest $(BLAS_CFLAGS) -fno-omit-frame-pointer
+TEST_LIBS = $(BASE_LIBS) $(BLAS_LIBS) -lm
+ENGINE_SRCS = $(ENGINE_OBJS:.o=.c)
+
+CC_plain = $(CC)
+SAN_plain =
+CC_asan = clang
+SAN_asan = -fsanitize=address,undefined -fno-sanitize-recover=all -DL3_SANITIZED
+CC_tsan = clang
+SAN_tsan = -fsanitize=thread -DL3_SANITIZED
+CC_fuzz = clang
+SAN_fuzz = -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -DL3_SANITIZED
+
+TOOL_SRCS = $(wildcard test/tools/*.c)
+REFERENCE_SRCS = $(filter-out %_main.c,$(wildcard test/reference/*.c))
+UNIT_TESTS = $(patsubst test/unit/%.c,%,$(wildcard test/unit/test_*.c))
+UNIT_SHARED = $(filter-out test/unit/test_%.c,$(wildcard test/unit/*.c))
+FUZZERS = $(patsubst test/fuzz/%.c,%,$(wildcard test/fuzz/fuzz_*.c))
+
+define VARIANT_RULES
+ENGINE_$(1) = $(patsubst %.c,build/$(1)/%.o,$(ENGINE_SRCS))
+REFERENCE_$(1) = $(patsubst %.c,build/$(1)/%.o,$(REFERENCE_SRCS) $(UNIT_SHARED))
+.SECONDARY: $$(ENGINE_$(1)) $$(REFERENCE_$(1))
+build/$(1)/%.o: %.c
+	@mkdir -p $$(dir $$@)
+	$$(CC_$(1)) $$(TEST_CFLAGS) $$(SAN_$(1)) -c -o $$@ $$<
+build/$(1)/test_%: build/$(1)/test/unit/test_%.o $$(ENGINE_$(1)) $$(REFERENCE_$(1))
+	$$(CC_$(1)) $$(SAN_$(1)) -pthread -o $$@ $$^ $$(TEST_LIBS)
+build/$(1)/checkkernels: build/$(1)/test/kernels/checkkernels.o $$(ENGINE_$(1))
+	$$(CC_$(1)) $$(SAN_$(1)) -pthread -o $$@ $$^ $$(TEST_LIBS)
+build/$(1)/fuzz_%: build/$(1)/test/fuzz/fuzz_%.o $$(ENGINE_$(1))
+	$$(CC_$(1)) $$(SAN_$(1)) -fsanitize=fuzzer -pthread -o $$@ $$^ $$(TEST_LIBS)
+build/$(1)/mkmodel: $$(patsubst %.c,build/$(1)/%.o,$$(TOOL_SRCS))
+	$$(CC_$(1)) $$(SAN_$(1)) -o $$@ $$^ -lm
+endef
+$(foreach v,plain asan tsan fuzz,$(eval $(call VARIANT_RULES,$(v))))
+-include $(shell find build -name '*.d' 2>/dev/null)
+
+build/plain/encode_stdin: build/plain/test/tokenizer/encode_stdin.o $(ENGINE_plain)
+	$(CC) -pthread -o $@ $^ $(TEST_LIBS)
+build/plain/stream_client: test/client/stream_client.c
+	@mkdir -p $(dir $@)
+	$(CC) -std=gnu11 -O2 -g $(WARNINGS) -Itest -I$(shell $(PG_CONFIG) --includedir) -o $@ $< -lpq
+
+TEST_PROGRAMS_plain = $(addprefix build/plain/,$(UNIT_TESTS) mkmodel \
+	$(if $(wildcard test/kernels/checkkernels.c),checkkernels) \
+	$(if $(wildcard test/tokenizer/encode_stdin.c),encode_stdin) \
+	$(if $(wildcard test/client/stream_client.c),stream_client))
+TEST_PROGRAMS_asan = $(addprefix build/asan/,$(UNIT_TESTS) mkmodel)
+TEST_PROGRAMS_tsan = $(addprefix build/tsan/,$(filter test_pool test_engine test_kv,$(UNIT_TESTS)))
+TEST_PROGRAMS_fuzz = $(addprefix build/fuzz/,$(FUZZERS))
+
+.PHONY: test-programs test-programs-asan test-programs-tsan test-programs-fuzz bench-programs
+test-programs: $(TEST_PROGRAMS_plain)
+test-programs-asan: $(TEST_PROGRAMS_asan)
+test-programs-tsan: $(TEST_PROGRAMS_tsan)
+test-programs-fuzz: $(TEST_PROGRAMS_fuzz)
+bench-programs: build/plain/mkmodel build/plain/bench
+build/plain/bench: build/plain/test/bench/bench.o $(ENGINE_plain)
+	$(CC) -pthread -o $@ $^ $(TEST_LIBS)
+
+endif

@@ -1,0 +1,342 @@
+/*-------------------------------------------------------------------------
+ *
+ * bench.c
+ *	  Speed of the engine on one model file, beside what the machine's memory
+ *	  could give.
+ *
+ * Printed per run: memory read bandwidth with the same threads, load time,
+ * prefill tokens/s, decode tokens/s alone and with several sequences.  Each
+ * figure is the median of several rounds, with its extremes; the bandwidth is
+ * measured again before every round, because shared machines drift.
+ *
+ * Usage: bench MODEL.gguf [--threads N] [--prefill N] [--decode N]
+ *			[--sequences N] [--rounds N] [--cpu LIST]
+ *
+ *-------------------------------------------------------------------------
+ */
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+
+#include "engine.h"
+#include "pool.h"
+
+#define MAX_ROUNDS	64
+#define BANDWIDTH_BYTES (UINT64_C(1) << 30)
+#define BANDWIDTH_TASKS 64
+
+static double
+now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec + t.tv_nsec * 1e-9;
+}
+
+static void
+die(const char *what, const L3Error *err)
+{
+	fprintf(stderr, "bench: %s: %s\n", what, err->message);
+	if (err->detail[0])
+		fprintf(stderr, "bench: %s\n", err->detail);
+	exit(1);
+}
+
+static void *
+map_memory(uint64_t size)
+{
+	void	   *mem = mmap(NULL, size, PROT_READ | PROT_WRITE,
+						   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (mem == MAP_FAILED)
+	{
+		perror("bench: mmap");
+		exit(1);
+	}
+	madvise(mem, size, MADV_HUGEPAGE);
+	return mem;
+}
+
+/* ---------------------------------------------------------------- bandwidth */
+
+static uint64_t *bandwidth_memory;
+static atomic_ullong bandwidth_sink;
+
+static void
+read_task(void *ctx, int task, int thread)
+{
+	size_t		n = BANDWIDTH_BYTES / 8 / BANDWIDTH_TASKS;
+	const uint64_t *p = bandwidth_memory + (size_t) task * n;
+	uint64_t	sums[8] = {0};
+
+	(void) ctx;
+	(void) thread;
+	for (size_t i = 0; i + 64 <= n; i += 64)
+		for (int j = 0; j < 64; j++)
+			sums[j & 7] += p[i + j];
+	for (int j = 1; j < 8; j++)
+		sums[0] += sums[j];
+	atomic_fetch_add(&bandwidth_sink, sums[0]);
+}
+
+/* Bytes per second that all threads together read from memory. */
+static double
+bandwidth(L3Pool *pool)
+{
+	double		start = now();
+
+	l3_pool_run(pool, read_task, NULL, BANDWIDTH_TASKS);
+	return BANDWIDTH_BYTES / (now() - start);
+}
+
+/* ------------------------------------------------------------------ figures */
+
+typedef struct Figure
+{
+	const char *name;
+	const char *unit;
+	double		values[MAX_ROUNDS];
+	int			n;
+} Figure;
+
+static int
+compare_doubles(const void *a, const void *b)
+{
+	double		x = *(const double *) a;
+	double		y = *(const double *) b;
+
+	return (x > y) - (x < y);
+}
+
+static double
+figure_print(Figure *figure)
+{
+	double		median;
+
+	qsort(figure->values, figure->n, sizeof(double), compare_doubles);
+	median = figure->values[figure->n / 2];
+	printf("%-28s %9.2f %-6s (min %.2f, max %.2f, %d rounds)\n", figure->name,
+		   median, figure->unit, figure->values[0],
+		   figure->values[figure->n - 1], figure->n);
+	return median;
+}
+
+/* ----------------------------------------------------------------- requests */
+
+typedef struct Run
+{
+	int			done;
+	int			n_out;
+	L3Status	status;
+	char		message[512];
+} Run;
+
+static void
+on_event(void *user, L3Event event, const L3Result *result)
+{
+	Run		   *run = user;
+
+	run->n_out = result->n_out;
+	if (event == L3_EVENT_DONE)
+	{
+		run->done = 1;
+		run->status = result->status;
+		snprintf(run->message, sizeof(run->message), "%s", result->error.message);
+	}
+}
+
+/*
+ * Run n sequences of n_prompt random tokens and n_out generated ones to their
+ * end; returns the seconds from the first step in which all prompts are done
+ * to the end in *decode_seconds, and those before in *prefill_seconds.
+ */
+static void
+run_sequences(L3Engine *engine, L3Model *model, int n_vocab, int n, int n_prompt,
+			  int n_out, unsigned seed, double *prefill_seconds, double *decode_seconds)
+{
+	L3Request	request[256];
+	Run			runs[256];
+	int32_t    *tokens = malloc(sizeof(int32_t) * n * n_prompt);
+	int32_t    *out = malloc(sizeof(int32_t) * n * n_out);
+	double		start;
+	double		all_prefilled = 0;
+	L3Error		err;
+
+	memset(request, 0, sizeof(request));
+	memset(runs, 0, sizeof(runs));
+	for (int i = 0; i < n * n_prompt; i++)
+	{
+		seed = seed * 1664525u + 1013904223u;
+		tokens[i] = (seed >> 8) % (unsigned) n_vocab;
+	}
+	for (int i = 0; i < n; i++)
+	{
+		L3Sequence *sequence;
+
+		request[i].kind = L3_REQ_GENERATE;
+		request[i].tokens = tokens + i * n_prompt;
+		request[i].n_tokens = n_prompt;
+		request[i].max_tokens = n_out;
+		request[i].sampling.top_p = 1;
+		request[i].sampling.repeat_penalty = 1;
+		request[i].ignore_stop_tokens = true;
+		request[i].out_tokens = out + i * n_out;
+		if (l3_engine_submit(engine, model, &request[i], on_event, &runs[i],
+							 &sequence, &err) != L3_OK)
+			die("submit", &err);
+	}
+	start = now();
+	while (l3_engine_step(engine))
+	{
+		int			started = 0;
+
+		for (int i = 0; i < n; i++)
+			started += runs[i].n_out > 0;
+		if (started == n && all_prefilled == 0)
+			all_prefilled = now();
+	}
+	*prefill_seconds = all_prefilled - start;
+	*decode_seconds = now() - all_prefilled;
+	for (int i = 0; i < n; i++)
+		if (!runs[i].done || runs[i].status != L3_OK)
+		{
+			fprintf(stderr, "bench: sequence %d: %s\n", i, runs[i].message);
+			exit(1);
+		}
+	free(tokens);
+	free(out);
+}
+
+int
+main(int argc, char **argv)
+{
+	int			threads = 2;
+	int			n_prefill = 512;
+	int			n_decode = 32;
+	int			n_sequences = 16;
+	int			rounds = 5;
+	const char *cpu = NULL;
+	L3LoadOptions load = {0};
+	L3Source   *source;
+	L3EngineOptions options = {0};
+	L3Plan		plan;
+	L3Engine   *engine;
+	L3Model    *model;
+	L3Pool	   *pool;
+	L3Error		err;
+	void	   *arena;
+	void	   *tok;
+	double		start;
+	double		read_rate;
+	double		rate;
+	Figure		bw = {"memory read", "GB/s", {0}, 0};
+	Figure		prefill = {"prefill", "tok/s", {0}, 0};
+	Figure		decode = {"decode, 1 sequence", "tok/s", {0}, 0};
+	Figure		batch = {"decode, all sequences", "tok/s", {0}, 0};
+
+	for (int i = 2; i + 1 < argc; i += 2)
+	{
+		int			value = atoi(argv[i + 1]);
+
+		if (strcmp(argv[i], "--threads") == 0)
+			threads = value;
+		else if (strcmp(argv[i], "--prefill") == 0)
+			n_prefill = value;
+		else if (strcmp(argv[i], "--decode") == 0)
+			n_decode = value;
+		else if (strcmp(argv[i], "--sequences") == 0)
+			n_sequences = value;
+		else if (strcmp(argv[i], "--rounds") == 0)
+			rounds = value;
+		else if (strcmp(argv[i], "--cpu") == 0)
+			cpu = argv[i + 1];
+		else
+			argc = 1;
+	}
+	if (argc < 2 || rounds < 1 || rounds > MAX_ROUNDS || n_sequences < 1 || n_sequences > 256)
+	{
+		fprintf(stderr, "usage: bench MODEL.gguf [--threads N] [--prefill N] [--decode N] "
+				"[--sequences N] [--rounds N] [--cpu LIST]\n");
+		return 2;
+	}
+
+	start = now();
+	if (l3_source_open(argv[1], &load, &source, &err) != L3_OK)
+		die(argv[1], &err);
+	options.n_threads = threads;
+	options.kv_cache_bytes = UINT64_C(2) << 30;
+	options.kv_type = L3_KV_F16;
+	options.batch_tokens = 512;
+	options.max_sequences = 64;
+	options.max_context = 8192;
+	options.cpu_features = cpu;
+	if (l3_plan(source, &options, &plan, &err) != L3_OK)
+		die("plan", &err);
+	tok = map_memory(l3_source_tokenizer_size(source));
+	if (l3_source_build_tokenizer(source, tok, l3_source_tokenizer_size(source), &err) != L3_OK)
+		die("tokenizer", &err);
+	arena = map_memory(l3_source_arena_size(source));
+	if (l3_source_load(source, arena, l3_source_arena_size(source), tok,
+					   l3_source_tokenizer_size(source), NULL, NULL, &err) != L3_OK)
+		die("load", &err);
+	printf("%s: %.2f G parameters, %s, %.3f GB of weights\n", argv[1],
+		   plan.n_params / 1e9, plan.packed_types, plan.weight_bytes / 1e9);
+	printf("%-28s %9.2f s\n", "load", now() - start);
+
+	if (l3_engine_create(&options, &engine, &err) != L3_OK)
+		die("engine", &err);
+	if (l3_engine_attach(engine, l3_arena_check(arena, l3_source_arena_size(source), &err),
+						 l3_tokenizer_check(tok, l3_source_tokenizer_size(source), &err),
+						 &model, &err) != L3_OK)
+		die("attach", &err);
+	printf("%-28s %s, %d threads\n", "kernels", l3_engine_cpu(engine), threads);
+
+	if (l3_pool_create(threads, &pool, &err) != L3_OK)
+		die("threads", &err);
+	bandwidth_memory = map_memory(BANDWIDTH_BYTES);
+	memset(bandwidth_memory, 1, BANDWIDTH_BYTES);
+
+	for (int round = -1; round < rounds; round++)
+	{
+		double		seconds;
+		double		ignored;
+		int			n_vocab = plan.hparams.n_vocab;
+
+		read_rate = bandwidth(pool);
+		run_sequences(engine, model, n_vocab, 1, n_prefill, 2, round + 17, &seconds, &ignored);
+		if (round < 0)
+			continue;			/* warm-up */
+		bw.values[bw.n++] = read_rate / 1e9;
+		prefill.values[prefill.n++] = n_prefill / seconds;
+		run_sequences(engine, model, n_vocab, 1, 8, n_decode, round + 91, &ignored, &seconds);
+		decode.values[decode.n++] = (n_decode - 1) / seconds;
+		if (n_sequences > 1)
+		{
+			run_sequences(engine, model, n_vocab, n_sequences, 8, n_decode, round + 123,
+						  &ignored, &seconds);
+			batch.values[batch.n++] = (double) n_sequences * (n_decode - 1) / seconds;
+		}
+	}
+
+	read_rate = figure_print(&bw) * 1e9;
+	rate = figure_print(&prefill);
+	printf("%-28s %9.2f\n", "  GFLOP/s in matrices", rate * 2 * (plan.n_params -
+																 (double) plan.hparams.n_vocab * plan.hparams.n_embd) / 1e9);
+	rate = figure_print(&decode);
+	printf("%-28s %9.0f %%\n", "  of the memory bandwidth",
+		   100 * rate * plan.weight_bytes / read_rate);
+	if (batch.n > 0)
+	{
+		printf("%d sequences:\n", n_sequences);
+		figure_print(&batch);
+	}
+	l3_engine_detach(engine, model);
+	l3_engine_destroy(engine);
+	l3_pool_destroy(pool);
+	l3_source_close(source);
+	return 0;
+}

@@ -1,0 +1,29 @@
+/*-------------------------------------------------------------------------
+ *
+ * generate.h
+ *	  What the generating functions share: arguments to a request, and the
+ *	  request's tokens to text.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef LLAMA3_GENERATE_H
+#define LLAMA3_GENERATE_H
+
+#include "options.h"
+#include "row.h"
+
+/*
+ * Make the request for a prompt.  False when there is no room in the context
+ * for one more token (see llama_row_too_long).
+ */
+extern bool llama_generate_request(const LlamaModel *model, const LlamaIds *prompt,
+								   const LlamaOptions *options, L3Request *request);
+
+/*
+ * Read (prompt text, system text, options ..., model text) and encode the
+ * chat; false when the row cannot be answered.  The model is in *model.
+ */
+extern bool llama_generate_args(FunctionCallInfo fcinfo, const LlamaModel **model,
+								LlamaOptions *options, LlamaIds *prompt);
+
+#endif							/* LLAMA3_GENERATE_H */

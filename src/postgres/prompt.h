@@ -1,0 +1,56 @@
+/*-------------------------------------------------------------------------
+ *
+ * prompt.h
+ *	  The prompts behind the SQL functions.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef LLAMA3_PROMPT_H
+#define LLAMA3_PROMPT_H
+
+#include "llama3.h"
+#include "text.h"
+#include "utils/jsonb.h"
+
+/* An example for classify: a text and its label. */
+typedef struct LlamaExample
+{
+	LlamaText	input;
+	LlamaText	label;
+} LlamaExample;
+
+/* Messages of a chat, in the order they will be encoded. */
+typedef struct LlamaMessages
+{
+	L3Message  *messages;
+	size_t		n;
+	size_t		capacity;
+} LlamaMessages;
+
+extern void llama_message_add(LlamaMessages *chat, const char *role, LlamaText content);
+
+/* Raise 55000 unless the model has a chat form that we know. */
+extern void llama_require_chat(const LlamaModel *model);
+
+/*
+ * Encode a chat with the assistant's header at the end; false when the row is
+ * too long (see llama_row_too_long).
+ */
+extern bool llama_encode_chat(const LlamaModel *model, const LlamaMessages *chat,
+							  LlamaIds *ids);
+
+/* Check and read messages of llama_chat.  Raises 22023. */
+extern void llama_messages_from_jsonb(Jsonb *jsonb, LlamaMessages *chat);
+
+/*
+ * The chats behind classify and filter: what is the same for every row of a
+ * query comes first, so that it is computed once, and the row's text last.
+ * labels must be in an order that does not depend on the caller's.
+ */
+extern void llama_classify_prompt(LlamaMessages *chat, LlamaText task,
+								  const LlamaText *labels, int n_labels,
+								  const LlamaExample *examples, int n_examples,
+								  LlamaText input);
+extern void llama_filter_prompt(LlamaMessages *chat, LlamaText condition, LlamaText input);
+
+#endif							/* LLAMA3_PROMPT_H */

@@ -1,0 +1,70 @@
+/*-------------------------------------------------------------------------
+ *
+ * text.h
+ *	  Between a database's text and the model's tokens.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef LLAMA3_TEXT_H
+#define LLAMA3_TEXT_H
+
+#include "postgres.h"
+
+#include "lib/stringinfo.h"
+#include "utils/memutils.h"
+
+#include "engine.h"
+
+/* Text in UTF-8, not NUL-terminated; may point into the datum it came from. */
+typedef struct LlamaText
+{
+	const char *data;
+	size_t		len;
+} LlamaText;
+
+/* Token ids in the caller's memory context; zero-initialise. */
+typedef struct LlamaIds
+{
+	int32	   *ids;
+	size_t		n;
+	size_t		capacity;
+} LlamaIds;
+
+/* Most ids that an int[] can hold. */
+#define LLAMA_MAX_ARRAY_IDS		((MaxAllocSize - 1024) / sizeof(int32))
+
+/*
+ * From the database's encoding to UTF-8.  In a SQL_ASCII database the bytes
+ * are taken as they are.  llama_utf8 reads len bytes at data; llama_text_utf8
+ * reads a text datum, detoasting it.
+ */
+extern LlamaText llama_utf8(const char *data, size_t len);
+extern LlamaText llama_text_utf8(Datum datum);
+
+/*
+ * Make text of the database from len bytes that a model produced.  Always
+ * valid and free of NUL: invalid sequences become U+FFFD, and characters that
+ * the database's encoding lacks become a question mark.
+ */
+extern text *llama_text_make(const char *bytes, size_t len);
+
+/*
+ * Append the bytes of n tokens to out.  Special tokens contribute their text
+ * when special is true, else nothing.  Raises 22023 for an id that is not in
+ * the vocabulary.
+ */
+extern void llama_append_pieces(const L3Tokenizer *tok, const int32 *ids, size_t n,
+								bool special, StringInfo out);
+
+/* Append n ids. */
+extern void llama_ids_append(LlamaIds *ids, const int32 *more, size_t n);
+
+/*
+ * Encode text and append at most limit ids; false when there would be more.
+ * With ids NULL the ids are only counted.  *n (if given) gets the number of
+ * ids of this text, or a number above limit.  Interruptible.
+ */
+extern bool llama_encode(const L3Tokenizer *tok, LlamaText utf8, bool special,
+						 size_t limit, LlamaIds *ids, size_t *n);
+
+#endif							/* LLAMA3_TEXT_H */

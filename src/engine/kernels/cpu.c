@@ -1,0 +1,161 @@
+/*-------------------------------------------------------------------------
+ *
+ * cpu.c
+ *	  Which instruction sets this CPU and its operating system offer.
+ *
+ * A feature counts only when CPUID reports every instruction group that the
+ * level's code uses and XGETBV says that the operating system saves the
+ * registers.  Model numbers are never looked at: hypervisors make them up.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include <string.h>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+#include "kernels/cpu.h"
+
+/* A word of the feature list, lowest level first. */
+typedef struct CpuLevel
+{
+	const char *name;
+	unsigned	features;
+} CpuLevel;
+
+#define CPU_ALL \
+	(L3_CPU_AVX2 | L3_CPU_AVX512 | L3_CPU_AVX512VNNI | L3_CPU_BLAS)
+
+static const CpuLevel cpu_levels[] = {
+	{"generic", 0},
+	{"blas", L3_CPU_BLAS},
+	{"avx2", L3_CPU_AVX2},
+	{"avx512", L3_CPU_AVX2 | L3_CPU_AVX512},
+	{"avx512vnni", L3_CPU_AVX2 | L3_CPU_AVX512 | L3_CPU_AVX512VNNI},
+	{"all", CPU_ALL},
+};
+
+#define N_CPU_LEVELS	(sizeof(cpu_levels) / sizeof(cpu_levels[0]))
+
+#if defined(__x86_64__)
+
+/* Bits of XCR0: SSE and AVX state; opmask and both halves of ZMM state. */
+#define XCR0_AVX		0x06u
+#define XCR0_AVX512		0xe6u
+
+static unsigned
+xgetbv0(void)
+{
+	unsigned	eax,
+				edx;
+
+	__asm__ volatile("xgetbv" : "=a"(eax), "=d"(edx) : "c"(0));
+	return eax;
+}
+
+static unsigned
+detect_x86(void)
+{
+	unsigned	eax,
+				ebx,
+				ecx,
+				edx;
+	unsigned	leaf1_ecx;
+	unsigned	xcr0;
+	unsigned	features = 0;
+
+	if (!__get_cpuid(1, &eax, &ebx, &leaf1_ecx, &edx) ||
+		(leaf1_ecx & bit_OSXSAVE) == 0)
+		return 0;
+	xcr0 = xgetbv0();
+	if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx))
+		return 0;
+
+	if ((xcr0 & XCR0_AVX) != XCR0_AVX ||
+		(leaf1_ecx & bit_AVX) == 0 ||
+		(leaf1_ecx & bit_FMA) == 0 ||
+		(leaf1_ecx & bit_F16C) == 0 ||
+		(ebx & bit_AVX2) == 0)
+		return features;
+	features |= L3_CPU_AVX2;
+
+	if ((xcr0 & XCR0_AVX512) != XCR0_AVX512 ||
+		(ebx & bit_AVX512F) == 0 ||
+		(ebx & bit_AVX512BW) == 0 ||
+		(ebx & bit_AVX512VL) == 0 ||
+		(ebx & bit_AVX512DQ) == 0)
+		return features;
+	features |= L3_CPU_AVX512;
+
+	if ((ecx & bit_AVX512VNNI) != 0)
+		features |= L3_CPU_AVX512VNNI;
+	return features;
+}
+
+#endif							/* __x86_64__ */
+
+unsigned
+l3_cpu_detect(void)
+{
+	unsigned	features = L3_CPU_BLAS;
+
+#if defined(__x86_64__)
+	features |= detect_x86();
+#endif
+	return features;
+}
+
+L3Status
+l3_cpu_parse(const char *list, unsigned *features, L3Error *err)
+{
+	static const char separators[] = ", \t";
+	unsigned	allowed = 0;
+	bool		any = false;
+	const char *word = list ? list : "";
+
+	for (;;)
+	{
+		size_t		len;
+		size_t		i;
+
+		word += strspn(word, separators);
+		len = strcspn(word, separators);
+		if (len == 0)
+			break;
+		for (i = 0; i < N_CPU_LEVELS; i++)
+		{
+			if (strlen(cpu_levels[i].name) == len &&
+				memcmp(cpu_levels[i].name, word, len) == 0)
+				break;
+		}
+		if (i == N_CPU_LEVELS)
+		{
+			l3_error(err, L3_ERR_ARG, "unknown CPU feature \"%.*s\"",
+					 len > 64 ? 64 : (int) len, word);
+			l3_error_hint(err, "Known are \"generic\", \"blas\", \"avx2\", \"avx512\", \"avx512vnni\" and \"all\".");
+			return L3_ERR_ARG;
+		}
+		allowed |= cpu_levels[i].features;
+		any = true;
+		word += len;
+	}
+	if (!any)
+		allowed = CPU_ALL;
+	*features = allowed & l3_cpu_detect();
+	return L3_OK;
+}
+
+const char *
+l3_cpu_name(unsigned features)
+{
+	if (features & L3_CPU_AVX512VNNI)
+		return "avx512vnni";
+	if (features & L3_CPU_AVX512)
+		return "avx512";
+	if (features & L3_CPU_AVX2)
+		return "avx2";
+	if (features & L3_CPU_BLAS)
+		return "blas";
+	return "generic";
+}

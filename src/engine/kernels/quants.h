@@ -1,0 +1,58 @@
+/*-------------------------------------------------------------------------
+ *
+ * quants.h
+ *	  Reading packed weights one group at a time, in portable C.
+ *
+ * A group is 32 k by the 16 columns of a panel.  Whatever its type, it is
+ * brought to one canonical form, for which the arithmetic is written once:
+ *
+ *		w = scale * q + add		q an integer, the zero point subtracted
+ *
+ * with one scale (and add) per column and per 32 k, or per half of 16 k for
+ * the types whose scales are per 16 (Q6_K, Q8_K).
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef L3_QUANTS_H
+#define L3_QUANTS_H
+
+#include "kernels/kernels.h"
+
+typedef struct L3Group
+{
+	int16_t		q[L3_ACT_GROUP][L3_PANEL];
+	float		scale[2][L3_PANEL]; /* [1] only where l3_type_halves */
+	float		add[2][L3_PANEL];	/* only where l3_type_has_add */
+} L3Group;
+
+static inline bool
+l3_type_quantised(L3PackedType type)
+{
+	return type >= L3_Q8_0;
+}
+
+/* Scales per 16 k rather than per 32? */
+static inline bool
+l3_type_halves(L3PackedType type)
+{
+	return type == L3_Q6_K || type == L3_Q8_K;
+}
+
+static inline bool
+l3_type_has_add(L3PackedType type)
+{
+	return type == L3_Q8_1 || type == L3_Q4_K || type == L3_Q8_K;
+}
+
+/* Unpack group g (k = 32g ..) of a panel of quantised matrix w. */
+void		l3_unpack_group(const L3Matrix *w, const uint8_t *panel, int g,
+							L3Group *group);
+
+/*
+ * Float values of 16 columns for k = k0 .. k0 + n - 1 of a panel of any type,
+ * dst (n, 16).  For quantised types k0 and n are multiples of 32.
+ */
+void		l3_unpack_floats(const L3Matrix *w, const uint8_t *panel, int k0,
+							 int n, float *dst);
+
+#endif							/* L3_QUANTS_H */

@@ -19,28 +19,19 @@ PG_FUNCTION_INFO_V1(llama_generate);
 PG_FUNCTION_INFO_V1(llama_chat);
 PG_FUNCTION_INFO_V1(llama_complete);
 
-bool
-llama_generate_request(const LlamaModel *model, const LlamaIds *prompt,
-					   const LlamaOptions *options, L3Request *request)
+void
+llama_generate_request(const LlamaIds *prompt, const LlamaOptions *options, L3Request *request)
 {
-	int32		room = model->max_context - (int32) prompt->n;
-
-	if (room < 1)
-	{
-		llama_row_too_long(model);
-		return false;
-	}
 	*request = (L3Request) {
 		.kind = L3_REQ_GENERATE,
 		.tokens = prompt->ids,
 		.n_tokens = (int32) prompt->n,
-		.max_tokens = Min(options->max_tokens, room),
+		.max_tokens = options->max_tokens,
 		.sampling = options->sampling,
 		.stop = options->stop,
 		.stop_len = options->stop_len,
 		.n_stops = options->n_stops,
 	};
-	return true;
 }
 
 /* Run a request and return its answer as text, or NULL. */
@@ -54,8 +45,7 @@ generate_answer(FunctionCallInfo fcinfo, LlamaFunction function, const LlamaMode
 	StringInfoData bytes;
 	size_t		n_bytes;
 
-	if (!llama_generate_request(model, prompt, options, &l3_request))
-		PG_RETURN_NULL();
+	llama_generate_request(prompt, options, &l3_request);
 	request = llama_row_run(model, function, &l3_request);
 	if (request == NULL)
 		PG_RETURN_NULL();

@@ -12,12 +12,9 @@
 #include "options.h"
 #include "row.h"
 
-/*
- * Make the request for a prompt.  False when there is no room in the context
- * for one more token (see llama_row_too_long).
- */
-extern bool llama_generate_request(const LlamaModel *model, const LlamaIds *prompt,
-								   const LlamaOptions *options, L3Request *request);
+/* Make the request for a prompt. */
+extern void llama_generate_request(const LlamaIds *prompt, const LlamaOptions *options,
+								   L3Request *request);
 
 /*
  * Read (prompt text, system text, options ..., model text) and encode the

@@ -38,9 +38,9 @@ llama_row_too_long(const LlamaModel *model)
 {
 	ereport(llama3_on_error == LLAMA_ON_ERROR_NULL ? WARNING : ERROR,
 			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-			 errmsg("prompt is longer than the context of model \"%s\"", model->name),
-			 errdetail("The context is %d tokens.", model->max_context),
-			 errhint("llama_truncate cuts a text to a number of tokens.")));
+			 errmsg("prompt is too long for model \"%s\"", model->name),
+			 errdetail("The model's context is %d tokens.", model->max_context),
+			 errhint("Shorten the text, for example with llama_truncate().")));
 }
 
 bool

@@ -70,9 +70,9 @@ stream_begin(FunctionCallInfo fcinfo)
 	L3Request	l3_request;
 
 	if (PG_ARGISNULL(0) ||
-		!llama_generate_args(fcinfo, &state->model, &options, &prompt) ||
-		!llama_generate_request(state->model, &prompt, &options, &l3_request))
+		!llama_generate_args(fcinfo, &state->model, &options, &prompt))
 		return NULL;
+	llama_generate_request(&prompt, &options, &l3_request);
 	initStringInfo(&state->bytes);
 	state->request = llama_row_submit(state->model, LLAMA_FN_GENERATE_STREAM, &l3_request);
 	if (state->request == NULL)
@@ -97,6 +97,9 @@ stream_collect(StreamState *state)
 {
 	const L3Result *result = llama_result(state->request);
 
+	/* A request that failed has no tokens; llama_wait will raise. */
+	if (result->status != L3_OK)
+		return state->n_sent;
 	llama_append_pieces(state->model->tok, llama_out_tokens(state->request) + state->n_tokens,
 						result->n_out - state->n_tokens, false, &state->bytes);
 	state->n_tokens = result->n_out;

@@ -1,0 +1,56 @@
+# llama_model_plan reads headers only: shapes that no test machine could load.
+
+use strict;
+use warnings;
+use lib '.', 't';
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Llama3Test;
+
+# Parameters counted by hand from the published shapes: embedding and output
+# 2 V d (V d when tied), per layer 2 d (norms) + 2 d d (q, o) + 2 d kv + 3 d f,
+# plus d; divisors of the rotary frequencies are not counted.
+my %shape = (
+	'1b' => { layers => 16, d => 2048, kv => 512, f => 8192, tied => 1 },
+	'3b' => { layers => 28, d => 3072, kv => 1024, f => 8192, tied => 1, q => 3072 },
+	'8b' => { layers => 32, d => 4096, kv => 1024, f => 14336, tied => 0 },
+	'70b' => { layers => 80, d => 8192, kv => 1024, f => 28672, tied => 0 },
+	'405b' => { layers => 126, d => 16384, kv => 1024, f => 53248, tied => 0 },
+);
+
+my $node = start_node('main');
+my %bits = (q8_0 => 8.5, q4_k => 4.5, bf16 => 16);
+for my $name (sort keys %shape)
+{
+	my $s = $shape{$name};
+	my $matrix = ($s->{tied} ? 1 : 2) * 128256 * $s->{d}
+	  + $s->{layers} * (2 * $s->{d}**2 + 2 * $s->{d} * $s->{kv} + 3 * $s->{d} * $s->{f});
+	my $params = $matrix + $s->{layers} * 2 * $s->{d} + $s->{d};
+	for my $type (sort keys %bits)
+	{
+		make_model("$name-$type.gguf", '--preset', $name, '--type', $type, '--header-only');
+		my ($p, $weights, $kv, $fits, $note) = split /\|/, $node->safe_psql('postgres',
+			"SELECT parameters, weights_bytes, kv_bytes_per_token, fits, note FROM llama_model_plan('$name-$type.gguf')");
+		is($p, $params, "$name $type: parameters");
+		my $expected = $matrix * $bits{$type} / 8;
+		cmp_ok(abs($weights / $expected - 1), '<', 0.005, "$name $type: bytes of weights");
+		is($kv, 2 * 2 * $s->{kv} * $s->{layers}, "$name $type: bytes of KV per token");
+		is($fits, 'f', "$name $type: does not fit") if $name eq '405b';
+		isnt($note, '', "$name $type: says what that means");
+	}
+}
+
+# Loading a file of headers is refused, as a download that is not finished is.
+my ($ret, $out, $err) = $node->psql('postgres', "SELECT llama_load_model('1b-q8_0.gguf')",
+	extra_params => [ '-v', 'VERBOSITY=verbose' ]);
+is(sqlstate_of($err), 'XX001', 'a file without its data is not loaded');
+like($err, qr/truncated|incomplete/, 'and the message says so');
+
+# Rarer types are widened, and the plan says so.
+make_model('q5_k.gguf', qw(--preset tiny --type q5_k --seed 2));
+like($node->safe_psql('postgres', "SELECT file_types || ' -> ' || packed_types FROM llama_model_plan('q5_k.gguf')"),
+	qr/Q5_K.*->.*Q8_K/, 'the plan shows widened types');
+$node->stop;
+
+done_testing();

@@ -152,4 +152,29 @@ size_t		l3_panel_bytes(L3PackedType type, int n_in);
 L3Matrix	l3_arena_matrix(const L3Arena *arena, uint64_t tensor);
 const float *l3_arena_vector(const L3Arena *arena, uint64_t tensor);
 
+/*
+ * What hparams imply, for those who make and check arenas.
+ */
+
+/* Check hparams against the bounds of engine.h and each other. */
+L3Status	l3_hparams_check(const L3Hparams *hparams, L3Error *err);
+
+/* The shape that the hparams give to a tensor of the table. */
+typedef struct L3TensorShape
+{
+	uint32_t	n_out;			/* N; 1 for vectors */
+	uint32_t	n_in;			/* K; length of vectors */
+	bool		vector;
+	bool		absent;			/* L3_OUTPUT of a tied model */
+} L3TensorShape;
+
+L3TensorShape l3_tensor_shape(const L3Hparams *hparams, uint64_t tensor);
+
+/*
+ * Given shapes, types and zero points in the table, fill offset, bytes and
+ * panel_bytes, and every field of the header but the checksum.
+ */
+void		l3_arena_layout(L3ArenaHeader *header, const L3Hparams *hparams,
+							L3ArenaTensor *tensors);
+
 #endif							/* L3_ARENA_H */

@@ -182,6 +182,8 @@ void		l3_source_close(L3Source *source);
 
 const L3Hparams *l3_source_hparams(const L3Source *source);
 const char *l3_source_name(const L3Source *source); /* general.name, or "" */
+/* One sentence about a doubtful but usable file (for a WARNING), or "". */
+const char *l3_source_warning(const L3Source *source);
 uint64_t	l3_source_arena_size(const L3Source *source);
 uint64_t	l3_source_tokenizer_size(const L3Source *source);
 

@@ -70,7 +70,7 @@ CREATE FUNCTION llama_chat(
 	AS 'MODULE_PATHNAME', 'llama_chat'
 	LANGUAGE C STABLE PARALLEL SAFE COST 1000000;
 COMMENT ON FUNCTION llama_chat(jsonb, integer, float8, float8, integer, float8, bigint, text[], float8, text) IS
-	'the answer to a chat, [{"role": "system|user|assistant|ipython", "content": text}, ...], whose last message is of role user or ipython; NULL for NULL messages; 22023 for any other shape';
+	'the answer to a chat, [{"role": "system|user|assistant|ipython|tool", "content": text}, ...]; only the first message can be the system''s, and the last must be one to answer; NULL for NULL messages; 22023 for any other shape';
 
 CREATE FUNCTION llama_complete(
 	prefix text,

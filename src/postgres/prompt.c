@@ -33,6 +33,7 @@
 #define ROLE_USER		"user"
 #define ROLE_ASSISTANT	"assistant"
 #define ROLE_IPYTHON	"ipython"
+#define ROLE_TOOL		"tool"		/* another name of ipython */
 
 /*
  * Chats of more bytes than this are first counted, interruptibly and only up
@@ -166,7 +167,9 @@ llama_encode_chat(const LlamaModel *model, const LlamaMessages *chat, LlamaIds *
 static const char *
 role_name(const char *name, int len)
 {
-	static const char *const roles[] = {ROLE_SYSTEM, ROLE_USER, ROLE_ASSISTANT, ROLE_IPYTHON};
+	static const char *const roles[] = {
+		ROLE_SYSTEM, ROLE_USER, ROLE_ASSISTANT, ROLE_IPYTHON, ROLE_TOOL
+	};
 
 	for (size_t i = 0; i < lengthof(roles); i++)
 	{
@@ -216,13 +219,15 @@ message_from_jsonb(JsonbContainer *object, int number, LlamaMessages *chat)
 		if (!is_role)
 			content = llama_utf8(value.val.string.val, value.val.string.len);
 		else if ((role = role_name(value.val.string.val, value.val.string.len)) == NULL)
-			raise_bad_messages(number, psprintf("Role \"%.*s\" is not known; the roles are \"system\", \"user\", \"assistant\" and \"ipython\".",
+			raise_bad_messages(number, psprintf("Role \"%.*s\" is not known; the roles are \"system\", \"user\", \"assistant\", \"ipython\" and \"tool\".",
 												value.val.string.len, value.val.string.val));
 	}
 	if (role == NULL)
 		raise_bad_messages(number, "It has no \"role\".");
 	if (content.data == NULL)
 		raise_bad_messages(number, "It has no \"content\".");
+	if (number > 1 && strcmp(role, ROLE_SYSTEM) == 0)
+		raise_bad_messages(number, "Only the first message can have role \"system\".");
 	llama_message_add(chat, role, content);
 }
 
@@ -248,8 +253,8 @@ llama_messages_from_jsonb(Jsonb *jsonb, LlamaMessages *chat)
 		CHECK_FOR_INTERRUPTS();
 	}
 	last_role = chat->messages[chat->n - 1].role;
-	if (strcmp(last_role, ROLE_USER) != 0 && strcmp(last_role, ROLE_IPYTHON) != 0)
-		raise_bad_messages(n, psprintf("The last message must be one to answer, with role \"user\" or \"ipython\"; it has role \"%s\".",
+	if (strcmp(last_role, ROLE_SYSTEM) == 0 || strcmp(last_role, ROLE_ASSISTANT) == 0)
+		raise_bad_messages(n, psprintf("The last message must be one to answer; it has role \"%s\".",
 									   last_role));
 }
 

@@ -47,7 +47,8 @@ DOCS = README.md
 # BASE is in both shared objects; RUN (compute, threads, OpenBLAS) only in the
 # engine worker's.
 ENGINE_RUN_SRCS = $(wildcard src/engine/kernels/*.c) \
-	$(addprefix src/engine/,$(addsuffix .c,pool kv forward sampler scheduler score))
+	$(addprefix src/engine/,$(addsuffix .c,pool kv forward sampler scheduler score \
+	model request labels stops))
 ENGINE_BASE_SRCS = $(filter-out $(ENGINE_RUN_SRCS),$(wildcard src/engine/*.c))
 ENGINE_BASE_OBJS = $(ENGINE_BASE_SRCS:.c=.o)
 ENGINE_OBJS = $(ENGINE_BASE_OBJS) $(patsubst %.c,%.o,$(wildcard $(ENGINE_RUN_SRCS)))
@@ -71,8 +72,6 @@ PG_CONFIG ?= pg_config
 PG_CPPFLAGS = -isystem $(shell $(PG_CONFIG) --includedir-server) -Isrc/engine -Isrc/postgres
 WARNINGS = -Wall -Wextra -Werror -Wno-declaration-after-statement
 PG_CFLAGS = -std=gnu11 $(WARNINGS) -ffp-contract=off -MMD -MP
-$(ENGINE_OBJS): PG_CFLAGS += -fvisibility=hidden -pthread
-src/engine/kernels/%.o: PG_CPPFLAGS += $(BLAS_CFLAGS)
 
 EXTRA_CLEAN = llama3_engine.so $(ENGINE_OBJS) $(WORKER_OBJS) build \
 	$(shell find src -name '*.d' 2>/dev/null)
@@ -90,6 +89,12 @@ include $(PGXS)
 ifeq ($(shell expr $(VERSION_NUM) \>= 150000),0)
 $(error llama3 needs PostgreSQL 15 or later, $(PG_CONFIG) is of $(VERSION))
 endif
+
+# The server fixes the parameters of callbacks and SQL functions; the engine's
+# symbols are each shared object's own.
+src/postgres/%.o: override CFLAGS += -Wno-unused-parameter
+src/engine/%.o: override CFLAGS += -fvisibility=hidden -pthread
+src/engine/kernels/%.o: override CPPFLAGS += $(BLAS_CFLAGS)
 
 -include $(shell find src -name '*.d' 2>/dev/null)
 
@@ -110,7 +115,7 @@ uninstall-engine:
 # --------------------------------------------------- programs of the tests
 # build/VARIANT/... holds test programs and, for the sanitizer variants, the
 # engine's objects compiled again.
-TEST_CFLAGS = -std=gnu11 -O2 -g $(WARNINGS) -ffp-contract=off -MMD -MP -pthread \
+TEST_CFLAGS = -std=gnu11 -D_GNU_SOURCE -O2 -g $(WARNINGS) -ffp-contract=off -MMD -MP -pthread \
 	-Isrc/engine -Itest $(BLAS_CFLAGS) -fno-omit-frame-pointer
 TEST_LIBS = $(BASE_LIBS) $(BLAS_LIBS) -lm
 ENGINE_SRCS = $(ENGINE_OBJS:.o=.c)

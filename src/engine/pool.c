@@ -20,7 +20,6 @@
  *
  *-------------------------------------------------------------------------
  */
-#define _GNU_SOURCE				/* sched_getaffinity, pthread_setname_np */
 
 #include "pool.h"
 

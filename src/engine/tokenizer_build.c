@@ -14,7 +14,6 @@
  *
  *-------------------------------------------------------------------------
  */
-#define _GNU_SOURCE				/* qsort_r */
 #include "tokenizer_image.h"
 
 #include <stdio.h>

@@ -5,7 +5,6 @@
  *
  *-------------------------------------------------------------------------
  */
-#define _GNU_SOURCE
 
 #include <pthread.h>
 #include <signal.h>
@@ -202,8 +201,8 @@ test_idle(void)
 	struct timespec pause = {0, 300000000};
 	clock_t		start;
 
-	sigemptyset(&before);		/* the calls fill only the kernel's part */
-	sigemptyset(&after);
+	memset(&before, 0, sizeof(before));	/* the calls fill only the kernel's part */
+	memset(&after, 0, sizeof(after));
 	pthread_sigmask(SIG_SETMASK, NULL, &before);
 	pool = create(4);
 	pthread_sigmask(SIG_SETMASK, NULL, &after);

@@ -260,7 +260,7 @@ put_tensors(Header *h, const MkTensor *tensors, int n)
 		put_u32(h, t->fill == MK_FILL_MATRIX ? 2 : 1);
 		put_u64(h, t->n_in);
 		if (t->fill == MK_FILL_MATRIX)
-			put_u64(h, (uint64_t) t->n_out + (corrupt == MK_WRONG_SHAPE && victim));
+			put_u64(h, (uint64_t) t->n_out - (corrupt == MK_WRONG_SHAPE && victim));
 		put_u32(h, type);
 		put_u64(h, where);
 		offset = align(offset + mk_tensor_bytes(t), h->o->alignment);

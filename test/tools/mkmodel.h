@@ -84,7 +84,7 @@ typedef enum MkCorrupt
 	MK_ABSURD_STRING,			/* first key's length is 2^62 */
 	MK_ABSURD_ARRAY,			/* the token list has 2^60 elements */
 	MK_ABSURD_LAYERS,			/* llama.block_count = 2^31 */
-	MK_WRONG_SHAPE,				/* blk.0.attn_q has one row more */
+	MK_WRONG_SHAPE,				/* blk.0.attn_q has one row less */
 	MK_BAD_OFFSET,				/* the last tensor starts beyond the file */
 	MK_OVERFLOW_OFFSET,			/* offset + size wraps around 64 bits */
 	MK_BAD_TYPE,				/* blk.0.attn_q has type 1000 */

@@ -13,8 +13,41 @@
 
 #include "postgres.h"
 
+#include "storage/proc.h"
+#include "utils/wait_event.h"
+
 #if PG_VERSION_NUM < 150000
 #error "llama3 needs PostgreSQL 15 or later"
 #endif
+
+/*
+ * A process's index in ProcGlobal->allProcs.  17 dropped PGPROC.pgprocno and
+ * made the index the process's one number.
+ */
+static inline int
+llama_proc_number(PGPROC *proc)
+{
+#if PG_VERSION_NUM >= 170000
+	return GetNumberFromPGProc(proc);
+#else
+	return proc->pgprocno;
+#endif
+}
+
+/*
+ * Name a wait event.  Before 17 extensions share one event, "Extension".
+ * Callers keep the number in a static variable: names are allocated once per
+ * server, but looking one up takes a lock.
+ */
+static inline uint32
+llama_wait_event(const char *name)
+{
+#if PG_VERSION_NUM >= 170000
+	return WaitEventExtensionNew(name);
+#else
+	(void) name;
+	return PG_WAIT_EXTENSION;
+#endif
+}
 
 #endif							/* LLAMA3_COMPAT_H */

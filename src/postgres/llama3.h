@@ -67,11 +67,30 @@ extern int	llama3_kv_cache_type;	/* L3KvType */
 extern bool llama3_prefix_cache;
 extern int	llama3_queue_size;		/* slots */
 extern int	llama3_batch_tokens;
+extern int	llama3_max_sequences;
 extern int	llama3_context_limit;	/* tokens; 0: the model's own */
 extern int	llama3_max_tokens;
 extern int	llama3_on_error;		/* LlamaOnError */
 
 extern void llama_settings_init(void);
+/* The engine's options as the settings give them (no poll callback). */
+extern PGDLLEXPORT void llama_engine_options(L3EngineOptions *options);
+
+/* ----------------------------------------------------------------
+ *		errors.c
+ * ----------------------------------------------------------------
+ */
+
+/*
+ * Raise what the engine reported: 22023 ARG, the errno's code IO, XX001
+ * FORMAT, 0A000 UNSUPPORTED, 53200 MEMORY, 54000 LIMIT, 57014 CANCELLED.
+ */
+extern PGDLLEXPORT void llama_raise(const L3Error *err) pg_attribute_noreturn();
+/* The same at another level (LOG, WARNING), and back. */
+extern PGDLLEXPORT void llama_report(int elevel, const L3Error *err);
+
+/* Raise 55000 with its hint unless llama3 is in shared_preload_libraries. */
+extern void llama_require_preload(void);
 
 /* ----------------------------------------------------------------
  *		models.c: the registry, seen from a backend
@@ -146,7 +165,11 @@ extern LlamaRequest *llama_submit(const LlamaModel *model, LlamaFunction functio
  */
 extern bool llama_wait(LlamaRequest *request, int64 n_bytes_seen);
 
-/* The published state (a snapshot taken by llama_wait), and the outputs. */
+/*
+ * The published state (a snapshot taken by llama_wait), and the outputs, NULL
+ * where the kind has none.  Ask again after each llama_wait: the outputs move
+ * when the request is done.  Tokens up to llama_result()->n_out are final.
+ */
 extern const L3Result *llama_result(LlamaRequest *request);
 extern const int32 *llama_out_tokens(LlamaRequest *request);
 extern const double *llama_out_logprobs(LlamaRequest *request);

@@ -1,0 +1,357 @@
+/*-------------------------------------------------------------------------
+ *
+ * models.c
+ *	  The model registry as a backend sees it: finding a model by name, and
+ *	  keeping its tokenizer mapped for the transaction.
+ *
+ * A backend never maps weights.  It maps a tokenizer at the first use in a
+ * transaction and lets go at the transaction's end, so that a session that sits
+ * idle keeps no segment of an unloaded model alive.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "lib/ilist.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+
+#include "shmem.h"
+
+/* How often a waiting process looks whether the loader is alive, ms. */
+#define LLAMA_LIVENESS_MS		1000
+
+/* A model in use by this transaction. */
+typedef struct Attachment
+{
+	slist_node	node;
+	LlamaModel	model;
+	dsm_segment *segment;
+} Attachment;
+
+static slist_head attachments = SLIST_STATIC_INIT(attachments);
+static bool callback_registered = false;
+
+/* What a look at the registry says about a name. */
+typedef enum Lookup
+{
+	LOOKUP_FOUND,
+	LOOKUP_WAIT,				/* being loaded, or may yet be */
+	LOOKUP_UNLOADING,
+	LOOKUP_FAILED,
+	LOOKUP_UNKNOWN
+} Lookup;
+
+/* Let go of the tokenizers at the end of the transaction. */
+static void
+detach_all(XactEvent event, void *arg)
+{
+	slist_mutable_iter iter;
+
+	switch (event)
+	{
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_PARALLEL_COMMIT:
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PARALLEL_ABORT:
+		case XACT_EVENT_PREPARE:
+			break;
+		default:
+			return;
+	}
+	slist_foreach_modify(iter, &attachments)
+	{
+		Attachment *attachment = slist_container(Attachment, node, iter.cur);
+
+		slist_delete_current(&iter);
+		if (attachment->segment != NULL)
+			dsm_detach(attachment->segment);
+		pfree(attachment);
+	}
+}
+
+/* Copy what a backend needs of an entry.  Hold registry_lock. */
+static void
+fill_model(LlamaModel *model, int index, const LlamaModelEntry *entry)
+{
+	memset(model, 0, sizeof(*model));
+	model->index = index;
+	model->generation = entry->generation;
+	strlcpy(model->name, entry->name, sizeof(model->name));
+	model->hparams = entry->hparams;
+	model->max_context = entry->hparams.n_ctx_train;
+	if (llama3_context_limit > 0)
+		model->max_context = Min(model->max_context, llama3_context_limit);
+	memcpy(model->checksum, entry->checksum, sizeof(model->checksum));
+}
+
+/*
+ * Look a name up once ("": the model loaded first).  *index is set when FOUND
+ * or FAILED.  Hold registry_lock.
+ */
+static Lookup
+look_up(const char *name, int *index)
+{
+	Lookup		result = LOOKUP_UNKNOWN;
+	uint64		oldest = PG_UINT64_MAX;
+
+	for (int i = 0; i < LLAMA_MAX_MODELS; i++)
+	{
+		const LlamaModelEntry *entry = &llama_shared->models[i];
+
+		if (entry->state == LLAMA_MODEL_FREE)
+			continue;
+		if (name[0] != '\0')
+		{
+			if (strcmp(entry->name, name) != 0)
+				continue;
+			*index = i;
+			switch (entry->state)
+			{
+				case LLAMA_MODEL_READY:
+					return LOOKUP_FOUND;
+				case LLAMA_MODEL_LOADING:
+					return LOOKUP_WAIT;
+				case LLAMA_MODEL_UNLOADING:
+					return LOOKUP_UNLOADING;
+				default:
+					return LOOKUP_FAILED;
+			}
+		}
+		if (entry->state == LLAMA_MODEL_READY && entry->generation < oldest)
+		{
+			oldest = entry->generation;
+			*index = i;
+			result = LOOKUP_FOUND;
+		}
+		else if (entry->state == LLAMA_MODEL_LOADING && result != LOOKUP_FOUND)
+			result = LOOKUP_WAIT;
+		else if (entry->state == LLAMA_MODEL_FAILED && result == LOOKUP_UNKNOWN)
+		{
+			*index = i;
+			result = LOOKUP_FAILED;
+		}
+	}
+
+	/* Which one is the first is known when the server's list is through. */
+	if (!llama_shared->list_loaded &&
+		(name[0] == '\0' || result == LOOKUP_UNKNOWN))
+		return LOOKUP_WAIT;
+	return result;
+}
+
+static void
+raise_failed(const char *name, const char *failed, const char *error, const char *detail)
+{
+	if (name[0] != '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("model \"%s\" could not be loaded", name),
+				 errdetail("%s%s%s", error, detail[0] != '\0' ? ": " : "", detail)));
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("no model is loaded"),
+			 errdetail("Model \"%s\" could not be loaded: %s", failed, error)));
+}
+
+static void
+raise_unknown(const char *name)
+{
+	if (name[0] != '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("model \"%s\" does not exist", name),
+				 errhint("The view llama_models lists the loaded models.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("no model is loaded"),
+			 errhint("Load one with llama_load_model(), or name it in llama3.models.")));
+}
+
+/* Find the name, waiting while it is being loaded; fills *model and the tokenizer's segment. */
+static void
+find_model(const char *name, LlamaModel *model, dsm_handle *tokenizer, Size *tokenizer_size)
+{
+	static uint32 wait_event = 0;
+	char		failed[NAMEDATALEN] = "";
+	char		error[sizeof(llama_shared->models[0].error)] = "";
+	char		detail[sizeof(llama_shared->models[0].detail)] = "";
+
+	for (bool prepared = false;; prepared = true)
+	{
+		int			index = -1;
+		Lookup		found;
+
+		LWLockAcquire(llama_shared->registry_lock, LW_SHARED);
+		found = look_up(name, &index);
+		if (found == LOOKUP_FOUND)
+		{
+			const LlamaModelEntry *entry = &llama_shared->models[index];
+
+			fill_model(model, index, entry);
+			*tokenizer = entry->tokenizer;
+			*tokenizer_size = entry->tokenizer_size;
+		}
+		else if (found == LOOKUP_FAILED)
+		{
+			strlcpy(failed, llama_shared->models[index].name, sizeof(failed));
+			strlcpy(error, llama_shared->models[index].error, sizeof(error));
+			strlcpy(detail, llama_shared->models[index].detail, sizeof(detail));
+		}
+		LWLockRelease(llama_shared->registry_lock);
+
+		if (found != LOOKUP_WAIT)
+		{
+			if (prepared)
+				ConditionVariableCancelSleep();
+			switch (found)
+			{
+				case LOOKUP_FAILED:
+					raise_failed(name, failed, error, detail);
+					break;
+				case LOOKUP_UNLOADING:
+					ereport(ERROR,
+							(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+							 errmsg("model \"%s\" is being unloaded", name)));
+					break;
+				case LOOKUP_UNKNOWN:
+					raise_unknown(name);
+					break;
+				default:
+					break;
+			}
+			return;
+		}
+
+		/* The first round only lines up, so that no change is missed. */
+		if (!prepared)
+		{
+			if (wait_event == 0)
+				wait_event = llama_wait_event("Llama3Model");
+			ConditionVariablePrepareToSleep(&llama_shared->registry_changed);
+			continue;
+		}
+		(void) ConditionVariableTimedSleep(&llama_shared->registry_changed,
+										   LLAMA_LIVENESS_MS, wait_event);
+		llama_require_loader();
+	}
+}
+
+/* The attachment of a generation, if this transaction has one. */
+static Attachment *
+find_attachment(uint64 generation)
+{
+	slist_iter	iter;
+
+	slist_foreach(iter, &attachments)
+	{
+		Attachment *attachment = slist_container(Attachment, node, iter.cur);
+
+		if (attachment->model.generation == generation)
+			return attachment;
+	}
+	return NULL;
+}
+
+/* The model with its tokenizer mapped until the transaction ends. */
+static const LlamaModel *
+attach(const LlamaModel *model, dsm_handle tokenizer, Size tokenizer_size)
+{
+	Attachment *attachment = find_attachment(model->generation);
+	L3Error		err;
+
+	if (attachment != NULL)
+		return &attachment->model;
+	if (!callback_registered)
+	{
+		RegisterXactCallback(detach_all, NULL);
+		callback_registered = true;
+	}
+
+	/*
+	 * Listed first, so that it is let go of whatever fails, but under no
+	 * generation that could be found before it is complete.
+	 */
+	attachment = MemoryContextAllocZero(TopMemoryContext, sizeof(Attachment));
+	slist_push_head(&attachments, &attachment->node);
+	attachment->segment = dsm_attach(tokenizer);
+	if (attachment->segment == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("model \"%s\" was unloaded", model->name)));
+	dsm_pin_mapping(attachment->segment);
+	attachment->model = *model;
+	attachment->model.generation = 0;
+	attachment->model.tok = l3_tokenizer_check(dsm_segment_address(attachment->segment),
+											   tokenizer_size, &err);
+	if (attachment->model.tok == NULL)
+		llama_raise(&err);
+	attachment->model.generation = model->generation;
+	return &attachment->model;
+}
+
+const LlamaModel *
+llama_model_get(const char *name)
+{
+	LlamaModel	model;
+	dsm_handle	tokenizer;
+	Size		tokenizer_size;
+
+	llama_require_preload();
+	if (name == NULL || name[0] == '\0')
+		name = llama3_default_model;
+	find_model(name, &model, &tokenizer, &tokenizer_size);
+	return attach(&model, tokenizer, tokenizer_size);
+}
+
+const LlamaModel *
+llama_model_lookup(const char *name)
+{
+	LlamaModel	model;
+	dsm_handle	tokenizer = 0;
+	Size		tokenizer_size = 0;
+	int			index;
+	bool		ready;
+
+	LWLockAcquire(llama_shared->registry_lock, LW_SHARED);
+	index = llama_registry_find(name);
+	ready = index >= 0 && llama_shared->models[index].state == LLAMA_MODEL_READY;
+	if (ready)
+	{
+		fill_model(&model, index, &llama_shared->models[index]);
+		tokenizer = llama_shared->models[index].tokenizer;
+		tokenizer_size = llama_shared->models[index].tokenizer_size;
+	}
+	LWLockRelease(llama_shared->registry_lock);
+	return ready ? attach(&model, tokenizer, tokenizer_size) : NULL;
+}
+
+bool
+llama_model_pin(int index, uint64 generation)
+{
+	LlamaModelEntry *entry = &llama_shared->models[index];
+	bool		ready;
+
+	LWLockAcquire(llama_shared->registry_lock, LW_SHARED);
+	ready = entry->state == LLAMA_MODEL_READY && entry->generation == generation;
+	if (ready)
+		pg_atomic_fetch_add_u32(&entry->pins, 1);
+	LWLockRelease(llama_shared->registry_lock);
+	return ready;
+}
+
+void
+llama_model_unpin(int index)
+{
+	LlamaModelEntry *entry = &llama_shared->models[index];
+
+	/*
+	 * Whoever unloads the model waits for the last pin.  The state is read
+	 * without registry_lock, which orders before queue_lock that callers
+	 * hold; should the wake-up be missed, the unloader looks again itself.
+	 */
+	if (pg_atomic_sub_fetch_u32(&entry->pins, 1) == 0 &&
+		entry->state == LLAMA_MODEL_UNLOADING)
+		ConditionVariableBroadcast(&llama_shared->registry_changed);
+}

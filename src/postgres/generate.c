@@ -52,7 +52,7 @@ generate_answer(FunctionCallInfo fcinfo, LlamaFunction function, const LlamaMode
 
 	result = llama_result(request);
 	initStringInfo(&bytes);
-	llama_append_pieces(model->tok, llama_out_tokens(request), result->n_out, false, &bytes);
+	llama_append_answer(model->tok, llama_out_tokens(request), result->n_out, &bytes);
 
 	/* Cut before a stop string, and before half a character. */
 	n_bytes = l3_utf8_complete(bytes.data, Min((int64) bytes.len, result->n_bytes));

@@ -35,7 +35,7 @@ put_rows(ReturnSetInfo *rsinfo, const LlamaModel *model, const int32 *completion
 		text	   *piece_text;
 
 		resetStringInfo(&piece);
-		llama_append_pieces(model->tok, &completion[i], 1, true, &piece);
+		llama_append_pieces(model->tok, &completion[i], 1, &piece);
 		piece_text = llama_text_make(piece.data, piece.len);
 
 		values[0] = Int32GetDatum((int32) i + 1);

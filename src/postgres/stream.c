@@ -100,8 +100,8 @@ stream_collect(StreamState *state)
 	/* A request that failed has no tokens; llama_wait will raise. */
 	if (result->status != L3_OK)
 		return state->n_sent;
-	llama_append_pieces(state->model->tok, llama_out_tokens(state->request) + state->n_tokens,
-						result->n_out - state->n_tokens, false, &state->bytes);
+	llama_append_answer(state->model->tok, llama_out_tokens(state->request) + state->n_tokens,
+						result->n_out - state->n_tokens, &state->bytes);
 	state->n_tokens = result->n_out;
 	return l3_utf8_complete(state->bytes.data, Min((int64) state->bytes.len, result->n_bytes));
 }

@@ -145,8 +145,20 @@ llama_text_make(const char *bytes, size_t len)
 }
 
 void
-llama_append_pieces(const L3Tokenizer *tok, const int32 *ids, size_t n,
-					bool special, StringInfo out)
+llama_append_answer(const L3Tokenizer *tok, const int32 *ids, size_t n, StringInfo out)
+{
+	for (size_t i = 0; i < n; i++)
+	{
+		uint32		len;
+		const char *piece = l3_tokenizer_piece(tok, ids[i], &len);
+
+		if (piece != NULL && !l3_tokenizer_is_special(tok, ids[i]))
+			appendBinaryStringInfo(out, piece, (int) len);
+	}
+}
+
+void
+llama_append_pieces(const L3Tokenizer *tok, const int32 *ids, size_t n, StringInfo out)
 {
 	for (size_t i = 0; i < n; i++)
 	{
@@ -159,8 +171,7 @@ llama_append_pieces(const L3Tokenizer *tok, const int32 *ids, size_t n,
 					 errmsg("token %d is not in the model's vocabulary", ids[i]),
 					 errdetail("Tokens are numbered from 0 to %u.",
 							   l3_tokenizer_n_tokens(tok) - 1)));
-		if (special || !l3_tokenizer_is_special(tok, ids[i]))
-			appendBinaryStringInfo(out, piece, (int) len);
+		appendBinaryStringInfo(out, piece, (int) len);
 	}
 }
 

@@ -49,12 +49,16 @@ extern LlamaText llama_text_utf8(Datum datum);
 extern text *llama_text_make(const char *bytes, size_t len);
 
 /*
- * Append the bytes of n tokens to out.  Special tokens contribute their text
- * when special is true, else nothing.  Raises 22023 for an id that is not in
- * the vocabulary.
+ * Append the bytes of n tokens to out.  llama_append_answer is for what a model
+ * has generated: special tokens contribute nothing, nor do those of a padded
+ * vocabulary (the engine counts their bytes likewise).  llama_append_pieces is
+ * for tokens that a user gave: special tokens contribute their text, and an id
+ * that is not in the vocabulary raises 22023.
  */
+extern void llama_append_answer(const L3Tokenizer *tok, const int32 *ids, size_t n,
+								StringInfo out);
 extern void llama_append_pieces(const L3Tokenizer *tok, const int32 *ids, size_t n,
-								bool special, StringInfo out);
+								StringInfo out);
 
 /* Append n ids. */
 extern void llama_ids_append(LlamaIds *ids, const int32 *more, size_t n);

@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 
@@ -82,7 +83,7 @@ llama_detokenize(PG_FUNCTION_ARGS)
 
 	initStringInfo(&bytes);
 	llama_append_pieces(model->tok, (int32 *) ARR_DATA_PTR(array),
-						ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array)), true, &bytes);
+						ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array)), &bytes);
 	PG_RETURN_TEXT_P(llama_text_make(bytes.data, bytes.len));
 }
 
@@ -136,6 +137,7 @@ truncated_length(const LlamaModel *model, LlamaText utf8, const LlamaIds *ids, s
 			return n_bytes;
 		(void) l3_tokenizer_piece(model->tok, ids->ids[n - 1], &len);
 		n_bytes -= Min(n_bytes, len);
+		CHECK_FOR_INTERRUPTS();
 	}
 	return 0;
 }

@@ -18,7 +18,7 @@
 
 /* Bounds of what is held in memory of one file. */
 #define L3_MAX_HEADER_BYTES		((uint64_t) 256 << 20)
-#define L3_MAX_JSON_BYTES		((uint64_t) 256 << 20)
+#define L3_MAX_JSON_BYTES		((uint64_t) 64 << 20)
 
 typedef struct L3Reader
 {

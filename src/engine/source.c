@@ -141,8 +141,7 @@ open_path(L3Source *source, L3Error *err)
 	if (stat(source->path, &st) != 0)
 		return l3_error(err, L3_ERR_IO, "could not open model \"%s\": %m", source->path);
 	if (S_ISDIR(st.st_mode))
-		return l3_error(err, L3_ERR_UNSUPPORTED, "\"%s\" is a directory, not a GGUF file",
-						source->path);
+		return l3_huggingface_open(source, err);
 	if (ends_with(source->path, ".safetensors") || ends_with(source->path, ".json"))
 	{
 		l3_error(err, L3_ERR_ARG, "\"%s\" is one file of a model", source->path);

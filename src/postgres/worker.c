@@ -41,6 +41,8 @@
 
 #include "shmem.h"
 
+PG_MODULE_MAGIC;
+
 /* A request that so many workers took and did not survive is given up. */
 #define LLAMA_MAX_ATTEMPTS		8
 

@@ -15,6 +15,11 @@ l3_kernels_init(L3Kernels *kernels, unsigned features)
 {
 	l3_kernels_generic(kernels);
 	kernels->features = features;
+
+#if defined(__x86_64__)
+	if (features & L3_CPU_AVX512VNNI)
+		l3_kernels_avx512vnni(kernels);
+#endif
 }
 
 /* Whole tiles of rows and whole groups of columns. */

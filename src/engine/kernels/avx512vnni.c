@@ -1,0 +1,37 @@
+/*-------------------------------------------------------------------------
+ *
+ * avx512vnni.c
+ *	  Quantised matrix products with AVX-512 VNNI.
+ *
+ * VPDPBUSD multiplies 64 unsigned weight bytes by the same four signed
+ * activation bytes in each of 16 columns and adds into 16 sums.
+ *
+ *-------------------------------------------------------------------------
+ */
+#if defined(__x86_64__)
+
+#define TARGET \
+	__attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")))
+
+#include "kernels/simd.h"
+
+/* sum += products of n quad rows with 4n activations */
+TARGET INLINE __m512i
+dot_quads(int bits, const __m512i *q, const int8_t *x, int n, __m512i sum)
+{
+	(void) bits;
+	UNROLL
+	for (int j = 0; j < n; j++)
+		sum = _mm512_dpbusd_epi32(sum, q[j], _mm512_set1_epi32(load_int32(x + 4 * j)));
+	return sum;
+}
+
+#include "kernels/avx512_quant.h"
+
+void
+l3_kernels_avx512vnni(L3Kernels *kernels)
+{
+	install_quant(kernels);
+}
+
+#endif							/* __x86_64__ */

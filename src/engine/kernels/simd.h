@@ -1,0 +1,43 @@
+/*-------------------------------------------------------------------------
+ *
+ * simd.h
+ *	  What the vector kernels ask of the compiler.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef L3_SIMD_H
+#define L3_SIMD_H
+
+#include <immintrin.h>
+#include <stdint.h>
+#include <string.h>
+
+/*
+ * Before a loop of constant length: unroll it wholly, so that arrays indexed
+ * by its variable become registers.
+ */
+#if defined(__clang__)
+#define UNROLL		_Pragma("clang loop unroll(full)")
+#else
+#define UNROLL		_Pragma("GCC unroll 16")
+#endif
+
+#define INLINE		static inline __attribute__((always_inline))
+
+/*
+ * Have the array in memory here.  A broadcast load from memory is free, while
+ * the compiler, knowing the vector that was stored, would shuffle.
+ */
+#define IN_MEMORY(array)	__asm__("" : "+m" (array))
+
+/* Four bytes as one integer, whatever their alignment. */
+INLINE int32_t
+load_int32(const int8_t *p)
+{
+	int32_t		v;
+
+	memcpy(&v, p, sizeof(v));
+	return v;
+}
+
+#endif							/* L3_SIMD_H */

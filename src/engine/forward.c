@@ -1,0 +1,657 @@
+/*-------------------------------------------------------------------------
+ *
+ * forward.c
+ *	  One forward pass of the transformer over a mixed batch.
+ *
+ * Reads top to bottom as the papers have it: embedding; per layer RMS norm,
+ * Q K V, rotary positions, attention over the paged keys and values, output
+ * projection into the residual stream, RMS norm, SwiGLU; then the final norm
+ * and the logits of the rows that want them.
+ *
+ *	Vaswani et al. 2017 (attention), Zhang and Sennrich 2019 (RMSNorm),
+ *	Su et al. 2021 (RoPE), Shazeer 2020 (SwiGLU), Ainslie et al. 2023 (GQA),
+ *	Llama Team 2024 (Llama 3)
+ *
+ * A row is one token at one position of some sequence.  Every phase is a set
+ * of tasks for the threads; a task owns the rows or the outputs that it
+ * writes, so that which thread runs it, and what else is in the batch, changes
+ * no bit.  Between phases no compute thread runs, and the caller's poll is
+ * called; phases that would take long are cut into pieces for it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "forward.h"
+
+#include <math.h>
+#include <string.h>
+#include <time.h>
+
+/* How long a phase may keep poll waiting, in seconds. */
+#define PIECE_SECONDS		0.008
+
+/* Rows of a task in phases that go row by row: a tile of the int8 form. */
+#define ROWS_PER_TASK		L3_ACT_TILE
+
+/* Tasks per thread of a matmul, so that threads end together. */
+#define TASKS_PER_THREAD	8
+
+#define MAX_PRODUCTS		3
+
+/* One of the matmuls of a phase. */
+typedef struct Product
+{
+	const L3Matrix *w;
+	const L3Act *x;
+	float	   *out;			/* (rows, ldo) */
+	size_t		ldo;
+	bool		accumulate;
+	int			n_tasks;
+} Product;
+
+/* What the tasks of a phase see. */
+typedef struct Step
+{
+	L3Runner   *runner;
+	const L3Kernels *kernels;
+	const L3Workspace *ws;
+	const L3Weights *weights;
+	const L3Hparams *hp;
+	const L3KvPool *kv;
+	const L3Batch *batch;
+
+	int			first_task;		/* of the piece that runs */
+	uint32_t	layer;
+	const float *norm;			/* (n_embd) weight of a norm phase */
+	L3Act		act;
+
+	Product		products[MAX_PRODUCTS];
+	int			n_products;
+	int			panels_per_task;
+	int			m;				/* rows of the matmuls */
+	int			m_prefill;
+
+	int			first_out;		/* of the group of logits rows */
+} Step;
+
+static int
+tasks_for(int n, int per_task)
+{
+	return (n + per_task - 1) / per_task;
+}
+
+static int
+smaller(int a, int b)
+{
+	return a < b ? a : b;
+}
+
+static double
+now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double) t.tv_sec + (double) t.tv_nsec * 1e-9;
+}
+
+/* False when poll has cancelled everything. */
+static bool
+poll_caller(const Step *step)
+{
+	const L3Runner *runner = step->runner;
+
+	if (runner->poll != NULL)
+		runner->poll(runner->poll_ctx);
+	return *runner->n_live > 0;
+}
+
+/* Run a short phase, then poll. */
+static bool
+run_phase(Step *step, L3TaskFn fn, int n_tasks)
+{
+	step->first_task = 0;
+	l3_pool_run(step->runner->pool, fn, step, n_tasks);
+	return poll_caller(step);
+}
+
+/* Pieces that a phase of so much work is cut into. */
+static int
+pieces_for(const L3Pace *pace, double work, int n_tasks)
+{
+	double		pieces = work / (pace->work_per_second * PIECE_SECONDS);
+
+	if (pieces <= 1)
+		return 1;
+	return pieces < n_tasks ? (int) pieces + 1 : n_tasks;
+}
+
+/* Run a phase in pieces, polling after each, and note how fast it went. */
+static bool
+run_long_phase(Step *step, L3TaskFn fn, int n_tasks, int n_pieces, double work, L3Pace *pace)
+{
+	double		start = now();
+
+	for (int i = 0; i < n_pieces; i++)
+	{
+		int			first = (int) ((int64_t) n_tasks * i / n_pieces);
+		int			next = (int) ((int64_t) n_tasks * (i + 1) / n_pieces);
+
+		step->first_task = first;
+		l3_pool_run(step->runner->pool, fn, step, next - first);
+		if (!poll_caller(step))
+			return false;
+	}
+
+	/* only the cutting depends on this, no result does */
+	pace->work_per_second = 0.5 * pace->work_per_second + 0.5 * work / (now() - start + 1e-9);
+	return true;
+}
+
+/* ----------------------------------------------------------------
+ *		Matmuls
+ * ----------------------------------------------------------------
+ */
+
+static void
+matmul_task(void *ctx, int task, int thread)
+{
+	Step	   *step = ctx;
+	const Product *p = step->products;
+	int			panel0;
+
+	task += step->first_task;
+	while (task >= p->n_tasks)
+	{
+		task -= p->n_tasks;
+		p++;
+	}
+	panel0 = task * step->panels_per_task;
+	step->kernels->matmul[p->w->type] (p->w, panel0,
+									   smaller(panel0 + step->panels_per_task, p->w->n_panels),
+									   p->x, step->m, step->m_prefill, p->out, p->ldo, p->accumulate,
+									   step->ws->scratch + (size_t) thread * step->ws->scratch_bytes);
+}
+
+static void
+add_product(Step *step, const L3Matrix *w, const L3Act *x, float *out, size_t ldo, bool accumulate)
+{
+	step->products[step->n_products++] = (Product)
+	{
+		.w = w, .x = x, .out = out, .ldo = ldo, .accumulate = accumulate
+	};
+}
+
+/* Run the products that were added, all as one phase. */
+static bool
+run_products(Step *step)
+{
+	L3Runner   *runner = step->runner;
+	int			n_panels = 0;
+	int			n_tasks = 0;
+	int			n_pieces;
+	double		work = 0;
+
+	for (int i = 0; i < step->n_products; i++)
+	{
+		const L3Matrix *w = step->products[i].w;
+
+		n_panels += w->n_panels;
+		work += (double) step->m * w->n_in * w->n_out;
+	}
+	n_pieces = pieces_for(&runner->matmul_pace, work, n_panels);
+	step->panels_per_task = n_panels /
+		(l3_pool_threads(runner->pool) * TASKS_PER_THREAD * n_pieces);
+	if (step->panels_per_task < 1)
+		step->panels_per_task = 1;
+	for (int i = 0; i < step->n_products; i++)
+	{
+		step->products[i].n_tasks = tasks_for(step->products[i].w->n_panels, step->panels_per_task);
+		n_tasks += step->products[i].n_tasks;
+	}
+	step->n_products = 0;
+	return run_long_phase(step, matmul_task, n_tasks, smaller(n_pieces, n_tasks), work,
+						  &runner->matmul_pace);
+}
+
+/* ----------------------------------------------------------------
+ *		Row by row: embedding, positions, norms, SwiGLU
+ * ----------------------------------------------------------------
+ */
+
+/* x[row] = embedding of the row's token; cosines and sines of its position. */
+static void
+embed_task(void *ctx, int task, int thread)
+{
+	Step	   *step = ctx;
+	const L3Workspace *ws = step->ws;
+	const L3Hparams *hp = step->hp;
+	size_t		n_pairs = hp->rope_dim / 2;
+	int			end = smaller((task + 1) * ROWS_PER_TASK, step->m);
+
+	(void) thread;
+	for (int row = task * ROWS_PER_TASK; row < end; row++)
+	{
+		step->kernels->matrix_row(&step->weights->token_embd, ws->row_tokens[row],
+								  ws->x + (size_t) row * hp->n_embd);
+		for (size_t i = 0; i < n_pairs; i++)
+		{
+			double		angle = ws->row_positions[row] * step->weights->rope_freq[i];
+
+			ws->cosine[(size_t) row * n_pairs + i] = (float) cos(angle);
+			ws->sine[(size_t) row * n_pairs + i] = (float) sin(angle);
+		}
+	}
+}
+
+/* normed = rms_norm(x) * norm, and its int8 form */
+static void
+norm_task(void *ctx, int task, int thread)
+{
+	Step	   *step = ctx;
+	const L3Workspace *ws = step->ws;
+	size_t		d = step->hp->n_embd;
+	int			row0 = task * ROWS_PER_TASK;
+	int			n = smaller(ROWS_PER_TASK, step->m - row0);
+
+	(void) thread;
+	for (int row = row0; row < row0 + n; row++)
+		step->kernels->rms_norm(ws->normed + (size_t) row * d, ws->x + (size_t) row * d,
+								step->norm, (int) d, step->hp->rms_eps);
+	step->kernels->quantize_rows(&step->act, row0, n);
+}
+
+/* Rotate q and k, scale q, and store k and v in the row's KV block. */
+static void
+rope_task(void *ctx, int task, int thread)
+{
+	Step	   *step = ctx;
+	const L3Workspace *ws = step->ws;
+	const L3Hparams *hp = step->hp;
+	const L3Batch *batch = step->batch;
+	int			row0 = task * ROWS_PER_TASK;
+	int			end = smaller(row0 + ROWS_PER_TASK, step->m);
+	float		scale = (float) (1.0 / sqrt((double) hp->head_dim));
+	int			s = 0;
+
+	(void) thread;
+	for (int row = row0; row < end; row++)
+	{
+		const float *cosine = ws->cosine + (size_t) row * (hp->rope_dim / 2);
+		const float *sine = ws->sine + (size_t) row * (hp->rope_dim / 2);
+		float	   *q = ws->q + (size_t) row * hp->n_heads * hp->head_dim;
+		float	   *k = ws->k + (size_t) row * hp->n_kv_heads * hp->head_dim;
+		float	   *v = ws->v + (size_t) row * hp->n_kv_heads * hp->value_dim;
+		int32_t		position = ws->row_positions[row];
+		int32_t		block;
+
+		while (row >= batch->spans[s].row + batch->spans[s].n)
+			s++;
+		block = batch->spans[s].blocks[position / L3_KV_BLOCK];
+		step->kernels->rope(q, (int) hp->n_heads, (int) hp->head_dim, (int) hp->rope_dim,
+							cosine, sine, scale);
+		step->kernels->rope(k, (int) hp->n_kv_heads, (int) hp->head_dim, (int) hp->rope_dim,
+							cosine, sine, 1.0f);
+		for (uint32_t head = 0; head < hp->n_kv_heads; head++)
+			step->kernels->kv_store(step->kv->type,
+									l3_kv_key_tile(step->kv, block, step->layer, head),
+									l3_kv_value_tile(step->kv, block, step->layer, head),
+									position % L3_KV_BLOCK,
+									k + (size_t) head * hp->head_dim, (int) hp->head_dim,
+									v + (size_t) head * hp->value_dim, (int) hp->value_dim);
+	}
+}
+
+/* The int8 form of rows that are complete. */
+static void
+quantize_task(void *ctx, int task, int thread)
+{
+	Step	   *step = ctx;
+	int			row0 = task * ROWS_PER_TASK;
+
+	(void) thread;
+	step->kernels->quantize_rows(&step->act, row0, smaller(ROWS_PER_TASK, step->m - row0));
+}
+
+/* gate = silu(gate) * up, and its int8 form */
+static void
+swiglu_task(void *ctx, int task, int thread)
+{
+	Step	   *step = ctx;
+	const L3Workspace *ws = step->ws;
+	size_t		n_ff = step->hp->n_ff;
+	int			row0 = task * ROWS_PER_TASK;
+	int			n = smaller(ROWS_PER_TASK, step->m - row0);
+
+	(void) thread;
+	for (int row = row0; row < row0 + n; row++)
+		step->kernels->swiglu(ws->gate + row * n_ff, ws->up + row * n_ff, (int) n_ff);
+	step->kernels->quantize_rows(&step->act, row0, n);
+}
+
+/* ----------------------------------------------------------------
+ *		Attention
+ * ----------------------------------------------------------------
+ */
+
+/* Tiles of up to 16 (token, query head) pairs that share a KV head. */
+static int
+span_tiles(const L3Hparams *hp, const L3Span *span)
+{
+	return tasks_for(span->n * (int) (hp->n_heads / hp->n_kv_heads), L3_ATTN_MAX_ROWS);
+}
+
+static const L3Span *
+span_of_tile(const L3Batch *batch, int tile)
+{
+	int			low = 0;
+	int			high = batch->n_spans - 1;
+
+	while (low < high)
+	{
+		int			middle = (low + high + 1) / 2;
+
+		if (batch->spans[middle].first_tile <= tile)
+			low = middle;
+		else
+			high = middle - 1;
+	}
+	return &batch->spans[low];
+}
+
+/* attended = softmax(q k / sqrt(head_dim)) v, for one tile of one KV head */
+static void
+attend_task(void *ctx, int task, int thread)
+{
+	Step	   *step = ctx;
+	const L3Workspace *ws = step->ws;
+	const L3Hparams *hp = step->hp;
+	const L3Span *span = span_of_tile(step->batch, task += step->first_task);
+	int			group = (int) (hp->n_heads / hp->n_kv_heads);
+	int			n_tiles = span_tiles(hp, span);
+	int			head = (task - span->first_tile) / n_tiles;
+	int			pair0 = (task - span->first_tile) % n_tiles * L3_ATTN_MAX_ROWS;
+	const void **k_blocks = ws->k_blocks + (size_t) thread * ws->max_blocks;
+	const void **v_blocks = ws->v_blocks + (size_t) thread * ws->max_blocks;
+	int			n_keys = 0;
+	L3AttendArgs args;
+
+	args.kv_type = step->kv->type;
+	args.head_dim = (int) hp->head_dim;
+	args.value_dim = (int) hp->value_dim;
+	args.n_rows = smaller(L3_ATTN_MAX_ROWS, span->n * group - pair0);
+	for (int i = 0; i < args.n_rows; i++)
+	{
+		int			token = (pair0 + i) / group;
+		size_t		row = (size_t) span->row + token;
+		size_t		query_head = (size_t) head * group + (pair0 + i) % group;
+
+		n_keys = span->position + token + 1;	/* rises with i */
+		args.n_keys[i] = n_keys;
+		args.q[i] = ws->q + (row * hp->n_heads + query_head) * hp->head_dim;
+		args.out[i] = ws->attended + (row * hp->n_heads + query_head) * hp->value_dim;
+	}
+	for (int b = 0; b * L3_KV_BLOCK < n_keys; b++)
+	{
+		k_blocks[b] = l3_kv_key_tile(step->kv, span->blocks[b], step->layer, head);
+		v_blocks[b] = l3_kv_value_tile(step->kv, span->blocks[b], step->layer, head);
+	}
+	args.k_blocks = k_blocks;
+	args.v_blocks = v_blocks;
+	step->kernels->attend(&args);
+}
+
+static bool
+run_attention(Step *step)
+{
+	const L3Batch *batch = step->batch;
+	L3Pace	   *pace = &step->runner->attend_pace;
+	int			n_tasks = 0;
+	double		work = 0;
+
+	for (int s = 0; s < batch->n_spans; s++)
+	{
+		L3Span	   *span = &batch->spans[s];
+
+		span->first_tile = n_tasks;
+		n_tasks += span_tiles(step->hp, span) * (int) step->hp->n_kv_heads;
+		work += (double) span->n * (span->position + span->n);
+	}
+	work *= (double) step->hp->n_heads * step->hp->head_dim;
+	return run_long_phase(step, attend_task, n_tasks, pieces_for(pace, work, n_tasks), work, pace);
+}
+
+/* ----------------------------------------------------------------
+ *		The layers
+ * ----------------------------------------------------------------
+ */
+
+static bool
+run_layer(Step *step, const L3Layer *layer)
+{
+	const L3Workspace *ws = step->ws;
+	const L3Hparams *hp = step->hp;
+	int			d = (int) hp->n_embd;
+	int			q_dim = (int) (hp->n_heads * hp->head_dim);
+	int			k_dim = (int) (hp->n_kv_heads * hp->head_dim);
+	int			v_dim = (int) (hp->n_kv_heads * hp->value_dim);
+	int			o_dim = (int) (hp->n_heads * hp->value_dim);
+	int			n_ff = (int) hp->n_ff;
+	int			m = step->m;
+	int			n_row_tasks = tasks_for(m, ROWS_PER_TASK);
+
+	/* normed = rms_norm(x) */
+	step->norm = layer->attn_norm;
+	l3_act_init(&step->act, ws->act, m, d, ws->normed, d);
+	if (!run_phase(step, norm_task, n_row_tasks))
+		return false;
+
+	/* q, k, v = normed WQ, normed WK, normed WV */
+	add_product(step, &layer->wq, &step->act, ws->q, q_dim, false);
+	add_product(step, &layer->wk, &step->act, ws->k, k_dim, false);
+	add_product(step, &layer->wv, &step->act, ws->v, v_dim, false);
+	if (!run_products(step))
+		return false;
+
+	/* rotate q and k by their positions; k and v go to the cache */
+	if (!run_phase(step, rope_task, n_row_tasks))
+		return false;
+
+	/* attended = softmax(q k) v */
+	if (!run_attention(step))
+		return false;
+
+	/* x += attended WO */
+	l3_act_init(&step->act, ws->act, m, o_dim, ws->attended, o_dim);
+	if (!run_phase(step, quantize_task, n_row_tasks))
+		return false;
+	add_product(step, &layer->wo, &step->act, ws->x, d, true);
+	if (!run_products(step))
+		return false;
+
+	/* normed = rms_norm(x) */
+	step->norm = layer->ffn_norm;
+	l3_act_init(&step->act, ws->act, m, d, ws->normed, d);
+	if (!run_phase(step, norm_task, n_row_tasks))
+		return false;
+
+	/* x += (silu(normed W_gate) * (normed W_up)) W_down */
+	add_product(step, &layer->w_gate, &step->act, ws->gate, n_ff, false);
+	add_product(step, &layer->w_up, &step->act, ws->up, n_ff, false);
+	if (!run_products(step))
+		return false;
+	l3_act_init(&step->act, ws->act, m, n_ff, ws->gate, n_ff);
+	if (!run_phase(step, swiglu_task, n_row_tasks))
+		return false;
+	add_product(step, &layer->w_down, &step->act, ws->x, d, true);
+	return run_products(step);
+}
+
+/* ----------------------------------------------------------------
+ *		Outputs
+ * ----------------------------------------------------------------
+ */
+
+static void
+hidden_task(void *ctx, int task, int thread)
+{
+	Step	   *step = ctx;
+	size_t		d = step->hp->n_embd;
+	int			end = smaller((task + 1) * ROWS_PER_TASK, step->batch->n_hidden_rows);
+
+	(void) thread;
+	for (int i = task * ROWS_PER_TASK; i < end; i++)
+	{
+		size_t		row = (size_t) step->batch->hidden_rows[i].row;
+
+		step->kernels->rms_norm(step->ws->normed + row * d, step->ws->x + row * d,
+								step->weights->output_norm, (int) d, step->hp->rms_eps);
+	}
+}
+
+/* Gather and norm one row of a group of logits rows, and its int8 form. */
+static void
+out_norm_task(void *ctx, int task, int thread)
+{
+	Step	   *step = ctx;
+	size_t		d = step->hp->n_embd;
+	size_t		row = (size_t) step->batch->logits_rows[step->first_out + task].row;
+
+	(void) thread;
+	step->kernels->rms_norm(step->ws->out_normed + (size_t) task * d, step->ws->x + row * d,
+							step->weights->output_norm, (int) d, step->hp->rms_eps);
+	step->kernels->quantize_rows(&step->act, task, 1);
+}
+
+static void
+on_logits_task(void *ctx, int task, int thread)
+{
+	Step	   *step = ctx;
+
+	step->batch->on_logits(step->batch->ctx, step->first_out + task,
+						   step->ws->logits + (size_t) task * step->hp->n_vocab, thread);
+}
+
+/* Logits of the next group of rows, handed to the batch's owner. */
+static bool
+run_logits_group(Step *step, int n)
+{
+	const L3Workspace *ws = step->ws;
+	const L3Hparams *hp = step->hp;
+	int			d = (int) hp->n_embd;
+
+	step->m = n;
+	step->m_prefill = 0;
+	while (step->m_prefill < n &&
+		   step->batch->logits_rows[step->first_out + step->m_prefill].row < step->batch->n_prefill)
+		step->m_prefill++;
+
+	l3_act_init(&step->act, ws->out_act, L3_LOGITS_ROWS, d, ws->out_normed, d);
+	if (!run_phase(step, out_norm_task, n))
+		return false;
+	add_product(step, &step->weights->output, &step->act, ws->logits, hp->n_vocab, false);
+	if (!run_products(step))
+		return false;
+	return run_phase(step, on_logits_task, n);
+}
+
+static void
+copy_task(void *ctx, int task, int thread)
+{
+	Step	   *step = ctx;
+	const L3KvCopy *copy = &step->batch->copies[task];
+
+	(void) thread;
+	l3_kv_copy(step->kv, copy->to, copy->from);
+}
+
+/* Each row's token and position. */
+static void
+list_rows(Step *step)
+{
+	for (int s = 0; s < step->batch->n_spans; s++)
+	{
+		const L3Span *span = &step->batch->spans[s];
+
+		for (int i = 0; i < span->n; i++)
+		{
+			step->ws->row_tokens[span->row + i] = span->tokens[i];
+			step->ws->row_positions[span->row + i] = span->position + i;
+		}
+	}
+}
+
+bool
+l3_forward(L3Runner *runner, const L3Weights *weights, const L3KvPool *kv, const L3Batch *batch)
+{
+	Step		step = {
+		.runner = runner,
+		.kernels = runner->kernels,
+		.ws = &runner->ws,
+		.weights = weights,
+		.hp = &weights->hp,
+		.kv = kv,
+		.batch = batch,
+		.m = batch->n_rows,
+		.m_prefill = batch->n_prefill
+	};
+
+	/* x = embedding of each row's token */
+	list_rows(&step);
+	if (batch->n_copies > 0 && !run_phase(&step, copy_task, batch->n_copies))
+		return false;
+	if (!run_phase(&step, embed_task, tasks_for(step.m, ROWS_PER_TASK)))
+		return false;
+
+	for (step.layer = 0; step.layer < weights->hp.n_layers; step.layer++)
+		if (!run_layer(&step, &weights->layers[step.layer]))
+			return false;
+
+	/* the rows that someone wants */
+	if (batch->n_hidden_rows > 0 &&
+		!run_phase(&step, hidden_task, tasks_for(batch->n_hidden_rows, ROWS_PER_TASK)))
+		return false;
+	while (step.first_out < batch->n_logits_rows)
+	{
+		int			n = smaller(L3_LOGITS_ROWS, batch->n_logits_rows - step.first_out);
+
+		if (!run_logits_group(&step, n))
+			return false;
+		step.first_out += n;
+	}
+	return true;
+}
+
+/* ----------------------------------------------------------------
+ *		Scratch
+ * ----------------------------------------------------------------
+ */
+
+static void
+raise_to(size_t *most, const L3Kernels *kernels, const L3Matrix *w, int rows)
+{
+	size_t		bytes = kernels->matmul_scratch_bytes(w, rows);
+
+	if (bytes > *most)
+		*most = bytes;
+}
+
+size_t
+l3_forward_scratch_bytes(const L3Kernels *kernels, const L3Weights *weights, int rows)
+{
+	size_t		most = 0;
+
+	raise_to(&most, kernels, &weights->output, L3_LOGITS_ROWS);
+	for (uint32_t i = 0; i < weights->hp.n_layers; i++)
+	{
+		const L3Layer *layer = &weights->layers[i];
+
+		raise_to(&most, kernels, &layer->wq, rows);
+		raise_to(&most, kernels, &layer->wk, rows);
+		raise_to(&most, kernels, &layer->wv, rows);
+		raise_to(&most, kernels, &layer->wo, rows);
+		raise_to(&most, kernels, &layer->w_gate, rows);
+		raise_to(&most, kernels, &layer->w_up, rows);
+		raise_to(&most, kernels, &layer->w_down, rows);
+	}
+	return most;
+}

@@ -1,0 +1,128 @@
+/*-------------------------------------------------------------------------
+ *
+ * sequence.h
+ *	  The engine, its models and its running sequences, as its own files see
+ *	  them.  Private to the engine room.
+ *
+ * A sequence's positions 0 .. n_done - 1 have their keys and values in the
+ * blocks of its table.  Prompt positions are computed in chunks until n_done
+ * reaches the prompt's length; then the kind decides:
+ *
+ *	GENERATE	decodes one position per step
+ *	SCORE		forks label paths from the prompt (score.c)
+ *	EMBED, LOGPROBS		are done
+ *
+ * Everything is owned by the thread that runs l3_engine_step.  A sequence that
+ * is cancelled while a step runs (from poll, or from another's event) is only
+ * marked; the step may still write its blocks, so it is freed at the end of the
+ * step.  Nothing is written to its outputs after the mark.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef L3_SEQUENCE_H
+#define L3_SEQUENCE_H
+
+#include "forward.h"
+#include "sampler.h"
+#include "score.h"
+#include "stops.h"
+
+struct L3Model
+{
+	L3Engine   *engine;
+	L3Model    *next;
+	const L3Tokenizer *tok;		/* NULL in tests: no stop token, no bytes */
+	L3Weights	weights;
+	L3KvPool   *kv;
+	L3Workspace ws;				/* the engine's memory in this model's layout */
+	int32_t		max_context;
+	int32_t		n_sequences;
+};
+
+struct L3Sequence
+{
+	L3Sequence *prev;			/* the engine's ring, in order of service */
+	L3Sequence *next;
+	L3Model    *model;
+	L3Request	request;		/* its pointers are the caller's */
+	L3EventFn	event;
+	void	   *user;
+	L3Result	result;
+
+	bool		cancelled;
+	bool		ended;			/* done: to be freed at the end of the step */
+	bool		in_batch;		/* has a span in the running step */
+
+	int32_t    *tokens;			/* (n_tokens + max_new) prompt and answer */
+	int32_t		n_known;		/* tokens of it */
+	int32_t		n_done;			/* positions computed */
+	int32_t		max_new;		/* tokens to generate, at most */
+	int32_t		next_token;		/* sampled in this step */
+
+	int32_t    *blocks;			/* KV blocks of positions 0 .. n_done - 1 */
+	int32_t		n_blocks;
+	int32_t		n_reserved;		/* blocks that may still be taken */
+	int32_t		n_published;	/* leading blocks that the cache knows */
+	int32_t		reuse_limit;	/* positions that may come from the cache */
+
+	L3Stops		stops;			/* GENERATE */
+	double	   *pooled;			/* EMBED: (n_embd) sum so far */
+	double	   *logprobs;		/* LOGPROBS: (n_tokens - first_scored) */
+	L3Score    *score;			/* SCORE */
+};
+
+struct L3Engine
+{
+	L3EngineOptions options;
+	L3Kernels	kernels;
+	L3Runner	runner;			/* runner.ws: of the model that runs */
+	void	   *memory;			/* of the workspace, as the largest model needs */
+	size_t		memory_bytes;
+	L3Kv		kv;
+	bool		roles_differ;	/* prompt and generated tokens are computed
+								 * differently: decoded blocks are not shared */
+	L3Model    *models;
+	L3Model    *last_model;		/* that had a step */
+	L3Sequence	ring;			/* ring.next: served longest ago */
+	int32_t		n_sequences;
+	bool		in_step;
+	int			n_live;			/* sequences of the step not cancelled */
+
+	/* the step's batch */
+	L3Span	   *spans;			/* (max_sequences) */
+	L3KvCopy   *copies;			/* (max_sequences) */
+	L3OutRow   *logits_rows;	/* (max rows) */
+	L3OutRow   *hidden_rows;	/* (max rows) */
+	uint64_t   *prefixes;		/* (max_sequences) hashes of blocks begun */
+	L3Sequence **eligible;		/* (max_sequences) */
+	int32_t    *shares;			/* (max_sequences) rows for each */
+	L3Batch		batch;
+
+	L3EngineStats stats;
+};
+
+/* Put a sequence at the ring's end; take it out. */
+static inline void
+l3_ring_append(L3Engine *engine, L3Sequence *seq)
+{
+	seq->next = &engine->ring;
+	seq->prev = engine->ring.prev;
+	seq->prev->next = seq;
+	engine->ring.prev = seq;
+}
+
+static inline void
+l3_ring_unlink(L3Sequence *seq)
+{
+	seq->prev->next = seq->next;
+	seq->next->prev = seq->prev;
+}
+
+/* Take blocks from the prefix cache for the positions that come next. */
+void		l3_sequence_take_prefix(L3Sequence *seq);
+/* Take a sequence out of the ring and give its blocks back. */
+void		l3_sequence_release(L3Sequence *seq);
+/* Free the memory of a sequence that was released, or never ran. */
+void		l3_sequence_free(L3Sequence *seq);
+
+#endif							/* L3_SEQUENCE_H */

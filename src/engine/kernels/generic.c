@@ -64,9 +64,9 @@ swiglu(float *gate, const float *up, int n)
 		gate[i] = gate[i] / (1.0f + l3_expf(-gate[i])) * up[i];
 }
 
-static void
-kv_store(L3KvType type, void *k_block, void *v_block, int slot,
-		 const float *key, int head_dim, const float *value, int value_dim)
+void
+l3_generic_kv_store(L3KvType type, void *k_block, void *v_block, int slot,
+					const float *key, int head_dim, const float *value, int value_dim)
 {
 	if (type == L3_KV_F32)
 	{
@@ -215,7 +215,7 @@ l3_kernels_generic(L3Kernels *kernels)
 	kernels->rms_norm = rms_norm;
 	kernels->rope = rope;
 	kernels->swiglu = swiglu;
-	kernels->kv_store = kv_store;
+	kernels->kv_store = l3_generic_kv_store;
 	kernels->attend = attend;
 	kernels->argmax = argmax;
 	kernels->logsumexp = logsumexp;

@@ -33,4 +33,9 @@ void		l3_generic_matmul(const L3Matrix *w, int panel0, int panel1,
 size_t		l3_generic_matmul_scratch_bytes(const L3Matrix *w, int m_max);
 void		l3_generic_matrix_row(const L3Matrix *w, int n, float *dst);
 
+/* generic.c */
+void		l3_generic_kv_store(L3KvType type, void *k_block, void *v_block, int slot,
+								const float *key, int head_dim,
+								const float *value, int value_dim);
+
 #endif							/* L3_GENERIC_H */

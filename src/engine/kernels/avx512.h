@@ -1,0 +1,66 @@
+/*-------------------------------------------------------------------------
+ *
+ * avx512.h
+ *	  The parts of the AVX-512 level, and what they share.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef L3_AVX512_H
+#define L3_AVX512_H
+
+#include "kernels/generic.h"
+#include "kernels/simd.h"
+
+#define TARGET512 \
+	__attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq")))
+
+/* Each enters its functions into the table. */
+void		l3_avx512_vector(L3Kernels *kernels);
+void		l3_avx512_attend(L3Kernels *kernels);
+
+/* The lowest n of 16 lanes; n may be less than 0 or more than 16. */
+INLINE __mmask16
+first_lanes(int n)
+{
+	return n >= 16 ? 0xFFFF : n <= 0 ? 0 : (__mmask16) ((1u << n) - 1);
+}
+
+/* The tree of generic.c: halves added until one is left. */
+TARGET512 INLINE float
+sum16_tree(__m512 v)
+{
+	__m256		half = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+	__m128		quarter = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+
+	quarter = _mm_add_ps(quarter, _mm_movehl_ps(quarter, quarter));
+	quarter = _mm_add_ss(quarter, _mm_movehdup_ps(quarter));
+	return _mm_cvtss_f32(quarter);
+}
+
+/* l3_expf in 16 lanes; a NaN stays one */
+TARGET512 INLINE __m512
+exp16(__m512 x)
+{
+	__m512		magic = _mm512_set1_ps(L3_ROUND_MAGIC_F);
+	__m512		t,
+				r,
+				p;
+
+	/* With a NaN these give the second operand. */
+	x = _mm512_max_ps(_mm512_set1_ps(L3_EXPF_MIN), x);
+	x = _mm512_min_ps(_mm512_set1_ps(L3_EXPF_MAX), x);
+	t = _mm512_sub_ps(_mm512_fmadd_ps(x, _mm512_set1_ps(L3_LOG2E_F), magic), magic);
+	r = _mm512_fnmadd_ps(t, _mm512_set1_ps(L3_LN2_HI_F), x);
+	r = _mm512_fnmadd_ps(t, _mm512_set1_ps(L3_LN2_LO_F), r);
+	p = _mm512_set1_ps(1.0f / 5040);
+	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f / 720));
+	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f / 120));
+	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f / 24));
+	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f / 6));
+	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.5f));
+	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
+	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
+	return _mm512_scalef_ps(p, t);
+}
+
+#endif							/* L3_AVX512_H */

@@ -532,35 +532,81 @@ pack_q8_k(L3FileType from, uint32_t n_in, Rows rows, uint8_t *scales, uint8_t *q
 }
 
 /*
- * Quantise 32 values to Q8_0: d = max|x| / 127 as a half, q = x / d to
- * nearest.  The quotient is taken with the unrounded d, as files in Q8_0 are
+ * Four values at a time in the compilers' own vector types: quantising at load
+ * is the one conversion that is bound by arithmetic.
+ */
+typedef float Float4 __attribute__((vector_size(16)));
+typedef int32_t Int4 __attribute__((vector_size(16)));
+
+static inline int32_t
+max4(Int4 v)
+{
+	int32_t		a = v[0] > v[1] ? v[0] : v[1];
+	int32_t		b = v[2] > v[3] ? v[2] : v[3];
+
+	return a > b ? a : b;
+}
+
+/*
+ * Quantise 32 values of column c to Q8_0: d = max|x| / 127 as a half, q = x / d
+ * to nearest.  The quotient is taken with the unrounded d, as files in Q8_0 are
  * made.  Adding 1.5 * 2^23 leaves the rounded integer in the low bits.
  */
-static void
-quantize_block(const float *x, uint8_t *d, uint8_t *q)
+static inline void
+quantize_block(const Float4 x[8], int c, uint8_t *scales, uint8_t *quants)
 {
-	const float magic = 12582912.0f;
-	float		max = 0;
+	const float magic = 12582912.0f;	/* its low byte is 0 */
+	Int4		max = {0};
 	float		scale;
 	float		inverse;
 	uint16_t	half;
 
-	for (int i = 0; i < 32; i++)
+	for (int j = 0; j < 8; j++)
 	{
-		float		magnitude = x[i] < 0 ? -x[i] : x[i];
+		/* Floats without their sign are in the order of their bits. */
+		Int4		magnitude = (Int4) x[j] & 0x7FFFFFFF;
+		Int4		greater = magnitude > max;
 
-		max = magnitude > max ? magnitude : max;
+		max = (magnitude & greater) | (max & ~greater);
 	}
-	scale = max / 127.0f;
+	scale = l3_bits_to_float((uint32_t) max4(max)) / 127.0f;
 	half = l3_float_to_half(scale);
+	memcpy(scales + c * 2, &half, 2);
 	inverse = scale > 0 ? 1.0f / scale : 0;
-	memcpy(d, &half, 2);
-	for (int i = 0; i < 32; i++)
+	for (int j = 0; j < 8; j++)
 	{
-		uint32_t	rounded = l3_float_to_bits(x[i] * inverse + magic);
+		Int4		q = ((Int4) (x[j] * inverse + magic) + 128) & 255;
 
-		q[i] = (uint8_t) (rounded + 128);	/* low byte of magic is 0 */
+		store_word(quants + j * QUAD_ROW + c * 4,
+				   (uint32_t) q[0] | (uint32_t) q[1] << 8 |
+				   (uint32_t) q[2] << 16 | (uint32_t) q[3] << 24);
 	}
+}
+
+/* 32 values of a float type. */
+static inline void
+widen_block(L3FileType from, const uint8_t *src, Float4 x[8])
+{
+	uint16_t	bits[32];
+	uint32_t	wide[32];
+
+	if (from == L3_FILE_F32)
+	{
+		memcpy(x, src, 32 * sizeof(float));
+		return;
+	}
+	memcpy(bits, src, sizeof(bits));
+	if (from == L3_FILE_BF16)
+	{
+		for (int i = 0; i < 32; i++)
+			wide[i] = (uint32_t) bits[i] << 16;
+	}
+	else
+	{
+		for (int i = 0; i < 32; i++)
+			wide[i] = l3_float_to_bits(l3_half_to_float(bits[i]));
+	}
+	memcpy(x, wide, sizeof(wide));
 }
 
 static void
@@ -572,12 +618,10 @@ quantize_q8_0(L3FileType from, uint32_t n_in, Rows rows, uint8_t *scales, uint8_
 	{
 		for (int c = 0; c < L3_PANEL; c++)
 		{
-			float		x[32];
-			uint8_t		values[32];
+			Float4		x[8];
 
-			l3_widen_vector(from, rows[c] + (size_t) b * 32 * value_bytes, 32, x);
-			quantize_block(x, scales + c * 2, values);
-			store_quads(quants, c, values, 32);
+			widen_block(from, rows[c] + (size_t) b * 32 * value_bytes, x);
+			quantize_block(x, c, scales, quants);
 		}
 		scales += L3_PANEL * 2;
 		quants += 8 * QUAD_ROW;

@@ -48,7 +48,7 @@ DOCS = README.md
 # engine worker's.
 ENGINE_RUN_SRCS = $(wildcard src/engine/kernels/*.c) \
 	$(addprefix src/engine/,$(addsuffix .c,pool kv forward sampler scheduler score \
-	model request labels stops))
+	model request labels stops admission))
 ENGINE_BASE_SRCS = $(filter-out $(ENGINE_RUN_SRCS),$(wildcard src/engine/*.c))
 ENGINE_BASE_OBJS = $(ENGINE_BASE_SRCS:.c=.o)
 ENGINE_OBJS = $(ENGINE_BASE_OBJS) $(patsubst %.c,%.o,$(wildcard $(ENGINE_RUN_SRCS)))

@@ -242,3 +242,132 @@ fixture_tokenizer(void)
 		fixture_check(err.status, &err);
 	return tok;
 }
+
+/* ----------------------------------------------------------------
+ *		Requests
+ * ----------------------------------------------------------------
+ */
+
+static void
+on_event(void *user, L3Event event, const L3Result *result)
+{
+	Job		   *job = user;
+
+	job->result = *result;
+	job->done = event == L3_EVENT_DONE;
+	job->n_events++;
+}
+
+void
+rig_open(Rig *rig, const L3Arena *arena, L3EngineOptions options, const L3Tokenizer *tok)
+{
+	L3Error		err;
+
+	rig->options = options;
+	fixture_check(l3_engine_create(&options, &rig->engine, &err), &err);
+	fixture_check(l3_engine_attach(rig->engine, arena, tok, &rig->model, &err), &err);
+	rig->engine->kv.poison = true;
+}
+
+void
+rig_close(Rig *rig)
+{
+	l3_engine_destroy(rig->engine);
+}
+
+void
+rig_submit(Rig *rig, Job *job)
+{
+	L3Error		err;
+
+	job->done = false;
+	job->n_events = 0;
+	fixture_check(l3_engine_submit(rig->engine, rig->model, &job->request, on_event, job,
+								   &job->sequence, &err), &err);
+}
+
+void
+rig_run(Rig *rig, Job *jobs, int n)
+{
+	int			next = 0;
+	bool		never;
+	L3Error		err;
+
+	do
+	{
+		while (next < n &&
+			   l3_engine_can_admit(rig->engine, rig->model, &jobs[next].request, &never, &err))
+			rig_submit(rig, &jobs[next++]);
+	} while (l3_engine_step(rig->engine));
+}
+
+bool
+rig_idle(const Rig *rig)
+{
+	L3EngineStats stats;
+
+	l3_engine_stats(rig->engine, &stats);
+	return stats.kv_bytes_used == 0 && stats.n_sequences == 0 &&
+		l3_kv_committed_bytes(&rig->engine->kv) == 0;
+}
+
+void
+job_prompt(Job *job, int n, int n_common, uint64_t seed)
+{
+	memset(job, 0, sizeof(*job));
+	fixture_tokens(job->prompt, n, 256, seed);
+	fixture_tokens(job->prompt, n < n_common ? n : n_common, 256, 77);
+	job->request.tokens = job->prompt;
+	job->request.n_tokens = n;
+	job->request.salt = 5;
+}
+
+void
+job_generate(Job *job, int max_tokens, float temperature)
+{
+	job->request.kind = L3_REQ_GENERATE;
+	job->request.max_tokens = max_tokens;
+	job->request.sampling = (L3Sampling)
+	{
+		.temperature = temperature, .top_p = 0.95f, .min_p = 0, .repeat_penalty = 1.1f,
+		.top_k = 0, .seed = 42
+	};
+	job->request.out_tokens = job->out_tokens;
+}
+
+void
+job_score(Job *job, const int32_t *tokens, const int32_t *end, int n)
+{
+	job->request.kind = L3_REQ_SCORE;
+	job->request.label_tokens = tokens;
+	job->request.label_end = end;
+	job->request.n_labels = n;
+	job->request.out_logprobs = job->out_logprobs;
+}
+
+void
+job_embed(Job *job, L3Pooling pooling)
+{
+	job->request.kind = L3_REQ_EMBED;
+	job->request.pooling = pooling;
+	job->request.out_embedding = job->out_embedding;
+}
+
+void
+job_logprobs(Job *job, int first_scored)
+{
+	job->request.kind = L3_REQ_LOGPROBS;
+	job->request.first_scored = first_scored;
+	job->request.out_logprobs = job->out_logprobs;
+}
+
+bool
+job_same(const Job *a, const Job *b)
+{
+	return a->done && b->done &&
+		a->result.n_out == b->result.n_out && a->result.finish == b->result.finish &&
+		a->result.n_bytes == b->result.n_bytes &&
+		memcmp(a->out_tokens, b->out_tokens, sizeof(a->out_tokens)) == 0 &&
+		memcmp(a->out_logprobs, b->out_logprobs, sizeof(a->out_logprobs)) == 0 &&
+		memcmp(a->out_embedding, b->out_embedding, sizeof(a->out_embedding)) == 0;
+}

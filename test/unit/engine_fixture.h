@@ -8,7 +8,7 @@
 #ifndef ENGINE_FIXTURE_H
 #define ENGINE_FIXTURE_H
 
-#include "arena.h"
+#include "sequence.h"
 
 /* A shape with grouped heads, a ragged vocabulary and a partial rotation. */
 L3Hparams	fixture_hparams(void);
@@ -43,5 +43,55 @@ L3EngineOptions fixture_options(void);
 
 /* Stop the test program with a message when status is not L3_OK. */
 void		fixture_check(L3Status status, const L3Error *err);
+
+/* ----------------------------------------------------------------
+ *		Requests with room for their answers
+ * ----------------------------------------------------------------
+ */
+
+#define FIXTURE_MAX_OUT		64
+#define FIXTURE_MAX_PROMPT	512
+#define FIXTURE_MAX_EMBD	128
+
+typedef struct Job
+{
+	L3Request	request;
+	int32_t		prompt[FIXTURE_MAX_PROMPT];
+	int32_t		out_tokens[FIXTURE_MAX_OUT];
+	double		out_logprobs[FIXTURE_MAX_PROMPT];
+	float		out_embedding[FIXTURE_MAX_EMBD];
+	L3Result	result;			/* of the last event */
+	L3Sequence *sequence;
+	bool		done;
+	int			n_events;
+} Job;
+
+/* An engine with one model. */
+typedef struct Rig
+{
+	L3EngineOptions options;
+	L3Engine   *engine;
+	L3Model    *model;
+} Rig;
+
+/* tok may be NULL.  New KV blocks are filled with NaN, so that reading what was not written shows. */
+void		rig_open(Rig *rig, const L3Arena *arena, L3EngineOptions options,
+					 const L3Tokenizer *tok);
+void		rig_close(Rig *rig);
+/* Submit; the job must be admissible. */
+void		rig_submit(Rig *rig, Job *job);
+/* Run jobs as fast as they are admitted, until all are done. */
+void		rig_run(Rig *rig, Job *jobs, int n);
+/* Is no KV block held or reserved, and no sequence running? */
+bool		rig_idle(const Rig *rig);
+
+/* n random tokens, the first n_common of which are the same in every job. */
+void		job_prompt(Job *job, int n, int n_common, uint64_t seed);
+void		job_generate(Job *job, int max_tokens, float temperature);
+void		job_score(Job *job, const int32_t *tokens, const int32_t *end, int n);
+void		job_embed(Job *job, L3Pooling pooling);
+void		job_logprobs(Job *job, int first_scored);
+/* Bit for bit the same answer. */
+bool		job_same(const Job *a, const Job *b);
 
 #endif							/* ENGINE_FIXTURE_H */

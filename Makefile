@@ -100,8 +100,10 @@ src/engine/kernels/%.o: override CPPFLAGS += $(BLAS_CFLAGS)
 
 all: llama3_engine.so
 
-llama3_engine.so: $(WORKER_OBJS) $(ENGINE_OBJS)
-	$(CC) $(CFLAGS) -shared -pthread -o $@ $^ $(LDFLAGS) $(LDFLAGS_SL) $(BASE_LIBS) $(BLAS_LIBS) -lm
+# Which object goes where is said above: link again when that changes.
+llama3.so: Makefile
+llama3_engine.so: $(WORKER_OBJS) $(ENGINE_OBJS) Makefile
+	$(CC) $(CFLAGS) -shared -pthread -o $@ $(WORKER_OBJS) $(ENGINE_OBJS) $(LDFLAGS) $(LDFLAGS_SL) $(BASE_LIBS) $(BLAS_LIBS) -lm
 
 install: install-engine
 install-engine: llama3_engine.so

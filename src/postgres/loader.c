@@ -8,7 +8,8 @@
  * that cannot be loaded is reported in the server log and stays in the registry
  * as failed, so that whoever asks for it is told why; the others are loaded
  * all the same.  After a reload of the configuration it loads what is new in the
- * list, tries again what failed, and unloads nothing.
+ * list and tries again what failed.  It unloads nothing, and what somebody has
+ * unloaded since stays so.
  *
  * It is a process of its own because reading and packing many GB takes time in
  * which an engine worker could not answer.
@@ -20,6 +21,7 @@
 #include <signal.h>
 
 #include "miscadmin.h"
+#include "nodes/pg_list.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
@@ -33,6 +35,9 @@
 #include "shmem.h"
 
 PGDLLEXPORT void llama3_loader_main(Datum arg);
+
+/* Names that were in the list before, in TopMemoryContext. */
+static List *seen_names = NIL;
 
 /* White space around an item of the list does not count. */
 static char *
@@ -49,18 +54,45 @@ trim(char *text)
 	return text;
 }
 
-/* Is a model of this name there, or in somebody's hands? */
 static bool
-known(const char *name)
+seen(const char *name)
+{
+	ListCell   *cell;
+
+	foreach(cell, seen_names)
+	{
+		if (strcmp((char *) lfirst(cell), name) == 0)
+			return true;
+	}
+	return false;
+}
+
+static void
+remember(const char *name)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+	seen_names = lappend(seen_names, pstrdup(name));
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * Is this model of the list to be loaded now?  Not when there is one of its
+ * name, whoever loaded it, and when it was in the list before only if it
+ * failed then.
+ */
+static bool
+wanted(const char *name)
 {
 	int			index;
-	bool		result;
+	LlamaModelState state = LLAMA_MODEL_FREE;
 
 	LWLockAcquire(llama_shared->registry_lock, LW_SHARED);
 	index = llama_registry_find(name);
-	result = index >= 0 && llama_shared->models[index].state != LLAMA_MODEL_FAILED;
+	if (index >= 0)
+		state = llama_shared->models[index].state;
 	LWLockRelease(llama_shared->registry_lock);
-	return result;
+	return state == LLAMA_MODEL_FAILED || (state == LLAMA_MODEL_FREE && !seen(name));
 }
 
 /* The loader has no transaction: what an abort would do is done here. */
@@ -72,9 +104,12 @@ recover(void)
 	pgstat_report_wait_end();
 }
 
-/* Load one item of the list, "path" or "name=path". */
+/*
+ * Load one item of the list, "path" or "name=path", if it is wanted; load
+ * false: only remember its name.
+ */
 static void
-load_item(char *item, MemoryContext context)
+load_item(char *item, bool load, MemoryContext context)
 {
 	char	   *volatile name = NULL;
 	char	   *volatile path = NULL;
@@ -92,7 +127,10 @@ load_item(char *item, MemoryContext context)
 		else
 			name = llama_default_name(path);
 		llama_check_name(name);
-		if (!known(name))
+		load = load && wanted(name);
+		if (!seen(name))
+			remember(name);
+		if (load)
 		{
 			char	   *activity = psprintf("loading model %s", name);
 
@@ -123,7 +161,7 @@ load_item(char *item, MemoryContext context)
 }
 
 static void
-load_list(void)
+load_list(bool load)
 {
 	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "llama3 loader",
 												  ALLOCSET_DEFAULT_SIZES);
@@ -136,7 +174,7 @@ load_list(void)
 	{
 		item = trim(item);
 		if (item[0] != '\0')
-			load_item(item, context);
+			load_item(item, load, context);
 		CHECK_FOR_INTERRUPTS();
 	}
 	pgstat_report_activity(STATE_IDLE, NULL);
@@ -163,6 +201,8 @@ at_exit(int code, Datum arg)
 void
 llama3_loader_main(Datum arg)
 {
+	bool		load;
+
 	pqsignal(SIGTERM, die);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	/* There is no statement to cancel. */
@@ -172,7 +212,12 @@ llama3_loader_main(Datum arg)
 
 	before_shmem_exit(at_exit, 0);
 	set_alive(MyProcPid);
-	load_list();
+
+	/* A loader that comes back after it was through has nothing to load. */
+	LWLockAcquire(llama_shared->registry_lock, LW_SHARED);
+	load = !llama_shared->list_loaded;
+	LWLockRelease(llama_shared->registry_lock);
+	load_list(load);
 
 	LWLockAcquire(llama_shared->registry_lock, LW_EXCLUSIVE);
 	llama_shared->list_loaded = true;
@@ -188,7 +233,7 @@ llama3_loader_main(Datum arg)
 		{
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
-			load_list();
+			load_list(true);
 		}
 	}
 }

@@ -17,6 +17,8 @@ l3_kernels_init(L3Kernels *kernels, unsigned features)
 	kernels->features = features;
 
 #if defined(__x86_64__)
+	if (features & L3_CPU_AVX2)
+		l3_kernels_avx2(kernels);
 	if (features & L3_CPU_AVX512)
 		l3_kernels_avx512(kernels);
 	if (features & L3_CPU_AVX512VNNI)

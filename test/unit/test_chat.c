@@ -50,18 +50,24 @@ renders_as(const L3Tokenizer *tok, const L3Message *messages, size_t n, bool add
 }
 
 static L3Tokenizer *
-build(TinyVocab *v, const char *template)
+build_split(TinyVocab *v, const char *template, const char *pre)
 {
 	L3Error		err;
 	uint64_t	size;
 
-	tiny_vocab(v, "llama-bpe");
+	tiny_vocab(v, pre);
 	if (template != NULL)
 	{
 		v->spec.chat_template = *template != '\0' ? template : NULL;
 		v->spec.chat_template_len = strlen(template);
 	}
 	return tiny_build(v, &size, &err);
+}
+
+static L3Tokenizer *
+build(TinyVocab *v, const char *template)
+{
+	return build_split(v, template, "llama-bpe");
 }
 
 static void
@@ -105,6 +111,21 @@ test_llama30(void)
 	m[0] = message("user", "\xFF x \x85\xA0");
 	renders_as(tok, m, 1, false, BOT HEAD("user") "\xFF x \x85\xA0" EOT,
 			   "invalid bytes are no white space");
+	free(tok);
+}
+
+/* GPT-2's split looks across "\n\n" and the text after it. */
+static void
+test_one_run(void)
+{
+	TinyVocab	v;
+	L3Tokenizer *tok = build_split(&v, NULL, "gpt-2");
+	L3Message	m[2];
+
+	m[0] = message("system", "hello");
+	m[1] = message("user", "world");
+	renders_as(tok, m, 2, true, BOT HEAD("system") DATES "hello" EOT HEAD("user") "world" EOT HEAD("assistant"),
+			   "what stands between special tokens is split as one text");
 	free(tok);
 }
 
@@ -181,6 +202,7 @@ main(void)
 {
 	test_llama31();
 	test_llama30();
+	test_one_run();
 	test_injection();
 	test_refusals();
 	return tap_done();

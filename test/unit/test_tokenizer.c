@@ -238,7 +238,7 @@ test_special_texts(void)
 	tiny_add(&v, "<|eot_id|><|eot_id|>", L3_TOKEN_USER_DEFINED);
 	tiny_add(&v, "<|eot", L3_TOKEN_USER_DEFINED);
 	tok = tiny_build(&v, &size, &err);
-	encodes_as(tok, "hello" _ "q" _ "u" _ "u" _ "x", false,
+	encodes_as(tok, "hello" _ "\n" _ "q" _ "u" _ "u" _ "x", false,
 			   "a control token spelt like a word stays out of text");
 	tap_ok(l3_tokenizer_special(tok, "hello") == shadow &&
 		   l3_tokenizer_special(tok, "quux") == lone, "and is found by its text");
@@ -292,6 +292,8 @@ test_roles(void)
 	tap_ok(l3_tokenizer_is_stop(tok, 65) && l3_tokenizer_is_stop(tok, 66) &&
 		   l3_tokenizer_is_stop(tok, 67) && l3_tokenizer_eot(tok) == 66 &&
 		   l3_tokenizer_bos(tok) == v.begin_of_text, "and those that the file names");
+	tap_ok(l3_tokenizer_is_stop(tok, v.eot) && l3_tokenizer_is_stop(tok, v.end_of_text),
+		   "those of the known names stay stop tokens");
 	tap_ok(l3_tokenizer_chat_form(tok) == L3_CHAT_LLAMA30, "3.0's chat form is recognised");
 	free(tok);
 
@@ -557,6 +559,15 @@ test_memory(void)
 	status = l3_tokenizer_encode_ids(tok, text, LONG_TEXT, false, &ids, &err);
 	malloc_limit = SIZE_MAX;
 	tap_ok(status == L3_ERR_MEMORY && ids.n == 0, "no memory: an error, and no ids");
+	{
+		L3Message	message = {"user", 4, text, LONG_TEXT};
+
+		malloc_limit = 1000000;
+		status = l3_chat_encode(tok, &message, 1, true, &ids, &err);
+		malloc_limit = SIZE_MAX;
+		tap_ok(status == L3_ERR_MEMORY && ids.n == 0,
+			   "no memory in the middle of a chat: nothing of it is appended");
+	}
 	l3_ids_free(&ids);
 	free(text);
 	free(tok);

@@ -32,6 +32,10 @@ SELECT llama_generate('x', temperature => 1.5, min_p => 1) = llama_generate('x')
 -- max_tokens: a shorter answer is a beginning of the longer one
 SELECT bool_and(starts_with(llama_complete('A table', max_tokens => n + 1), llama_complete('A table', max_tokens => n)))
 FROM generate_series(1, 24) n;
+-- also where the cut goes through a character: its first bytes are held back
+SELECT bool_and(starts_with(longer, a)) FROM (
+	SELECT a, lead(a) OVER (PARTITION BY s ORDER BY n) AS longer
+	FROM generate_series(1, 20) s, generate_series(1, 20) n, LATERAL llama_complete('x', max_tokens => n, temperature => 2, seed => s) a) x;
 SELECT llama_count_tokens(llama_complete('A table', max_tokens => 1)) <= 3 AS one_token;
 
 -- stop: the answer ends before the first that appears

@@ -521,8 +521,6 @@ l3_source_bind(L3Source *source, L3FoundTensor *found, uint64_t n,
 	if (status == L3_OK && n == 0)
 		status = l3_error(err, L3_ERR_FORMAT, "model \"%s\" has no tensors", source->path);
 	if (status == L3_OK)
-		status = check_places(source, found, n, err);
-	if (status == L3_OK)
 		status = check_names(source, found, n, names, err);
 	if (status != L3_OK)
 		return status;
@@ -533,6 +531,9 @@ l3_source_bind(L3Source *source, L3FoundTensor *found, uint64_t n,
 		status = l3_calloc((void **) &source->table, n_tensors, sizeof(L3ArenaTensor), err);
 	for (uint64_t i = 0; status == L3_OK && i < n_tensors; i++)
 		status = bind_tensor(source, i, found, n, names, err);
+	/* Last: a wrong shape also looks like an overlap. */
+	if (status == L3_OK)
+		status = check_places(source, found, n, err);
 	if (status != L3_OK)
 		return status;
 

@@ -16,6 +16,10 @@ l3_kernels_init(L3Kernels *kernels, unsigned features)
 	l3_kernels_generic(kernels);
 	kernels->features = features;
 
+	/* OpenBLAS is the stopgap of CPUs that have no vector code of ours. */
+	if ((features & L3_CPU_BLAS) && !(features & L3_CPU_AVX2))
+		l3_kernels_blas(kernels);
+
 #if defined(__x86_64__)
 	if (features & L3_CPU_AVX2)
 		l3_kernels_avx2(kernels);

@@ -101,6 +101,7 @@ typedef struct TinyGguf
 	bool		header_only;
 } TinyGguf;
 
+__attribute__((unused))
 static TinyGguf
 tiny_gguf_defaults(void)
 {
@@ -128,6 +129,7 @@ typedef struct TinyWriter
 	TinyBytes	keys;
 	TinyBytes	infos;
 	TinyBytes	data;
+	uint64_t	data_bytes;		/* of data, also when it is not made */
 	uint64_t	n_keys;
 	uint64_t	n_tensors;
 	uint32_t	index;			/* of the tensor among all parts' */
@@ -263,6 +265,9 @@ tiny_value(const char *name, uint32_t n, uint32_t k)
 static void
 tiny_tensor_data(TinyWriter *w, const char *name, uint32_t n_out, uint32_t n_in, uint32_t type)
 {
+	w->data_bytes += (uint64_t) n_out * n_in * (type == 0 ? 4 : 2);
+	if (w->t->header_only)
+		return;
 	for (uint32_t n = 0; n < n_out; n++)
 	{
 		for (uint32_t k = 0; k < n_in; k++)
@@ -310,14 +315,16 @@ tiny_tensor(TinyWriter *w, const char *name, uint32_t n_in, uint32_t n_out)
 		return;
 	while (times-- > 0)
 	{
-		tiny_pad(&w->data, t->alignment);
+		w->data_bytes = (w->data_bytes + t->alignment - 1) / t->alignment * t->alignment;
+		if (!t->header_only)
+			tiny_pad(&w->data, t->alignment);
 		tiny_put_text(&w->infos, name, strlen(name));
 		tiny_put_u32(&w->infos, n_out == 1 ? 1 : 2);
 		tiny_put_u64(&w->infos, n_in);
 		if (n_out != 1)
 			tiny_put_u64(&w->infos, n_out + (tiny_same(t->shape_tensor, name) ? 1 : 0));
 		tiny_put_u32(&w->infos, tiny_same(t->type_tensor, name) ? t->type_number : type);
-		tiny_put_u64(&w->infos, w->data.n + (tiny_same(t->shift_tensor, name) ? (uint64_t) t->shift : 0));
+		tiny_put_u64(&w->infos, w->data_bytes + (tiny_same(t->shift_tensor, name) ? (uint64_t) t->shift : 0));
 		tiny_tensor_data(w, name, n_out, n_in, type);
 		w->n_tensors++;
 	}
@@ -351,6 +358,7 @@ tiny_layer(TinyWriter *w, uint32_t layer)
 }
 
 /* The file's bytes; free data. */
+__attribute__((unused))
 static TinyBytes
 tiny_gguf(const TinyGguf *t, const TinyVocab *v)
 {

@@ -324,15 +324,21 @@ layer_tensor(const Gguf *g, int layer, const char *name, int rows, int columns)
 	return tensor(g, full, rows, columns);
 }
 
-static uint64_t
-embedding_rows(const Gguf *g)
+/* The embedding says the vocabulary's size, and whether weights are blocks. */
+static void
+read_embedding_shape(const Gguf *g, RefModel *m)
 {
+	int			block = 1,
+				bytes;
+
 	for (int i = 0; i < g->n_tensors; i++)
 	{
-		if (strcmp(g->tensors[i].name, "token_embd.weight") == 0)
-			return g->tensors[i].rows;
+		if (strcmp(g->tensors[i].name, "token_embd.weight") != 0)
+			continue;
+		m->n_vocab = (int) g->tensors[i].rows;
+		ref_type_layout(g->tensors[i].type, &block, &bytes);
 	}
-	return 0;
+	m->quantised = block > 1;
 }
 
 static void
@@ -348,7 +354,7 @@ read_hyperparameters(const Gguf *g, RefModel *m)
 	m->rope_dim = (int) key_or(g, "llama.rope.dimension_count", m->head_dim);
 	m->rms_eps = key_or(g, "llama.attention.layer_norm_rms_epsilon", 1e-5);
 	m->rope_theta = key_or(g, "llama.rope.freq_base", 10000);
-	m->n_vocab = (int) embedding_rows(g);
+	read_embedding_shape(g, m);
 }
 
 static void

@@ -35,6 +35,7 @@ struct RefState
 	double	   *gate;			/* (n_ff) */
 	double	   *up;				/* (n_ff) */
 	double	   *delta;			/* (n_embd) */
+	double	   *rounded;		/* a matrix's input, at least its width */
 };
 
 /* ----------------------------------------------------------------
@@ -42,10 +43,30 @@ struct RefState
  * ----------------------------------------------------------------
  */
 
+void
+ref_round_inputs(const double *x, int n, double *rounded)
+{
+	for (int first = 0; first < n; first += 32)
+	{
+		int			last = first + 32 < n ? first + 32 : n;
+		double		largest = 0;
+
+		for (int i = first; i < last; i++)
+			largest = fmax(largest, fabs(x[i]));
+		for (int i = first; i < last; i++)
+			rounded[i] = largest == 0 ? 0 : nearbyint(x[i] / (largest / 127)) * (largest / 127);
+	}
+}
+
 /* y = W x; W (n_out, n_in) */
 static void
-matrix_vector(const double *w, int n_out, int n_in, const double *x, double *y)
+matrix_vector(RefState *s, const double *w, int n_out, int n_in, const double *x, double *y)
 {
+	if (s->model->round_inputs)
+	{
+		ref_round_inputs(x, n_in, s->rounded);
+		x = s->rounded;
+	}
 	for (int i = 0; i < n_out; i++)
 	{
 		double		sum = 0;
@@ -111,9 +132,9 @@ attention(RefState *s, int layer, int position)
 	double	   *new_key = keys + (size_t) position * (size_t) key_width;
 	double	   *new_value = values + (size_t) position * (size_t) value_width;
 
-	matrix_vector(l->wq, m->n_heads * m->head_dim, m->n_embd, s->normed, s->q);
-	matrix_vector(l->wk, key_width, m->n_embd, s->normed, new_key);
-	matrix_vector(l->wv, value_width, m->n_embd, s->normed, new_value);
+	matrix_vector(s, l->wq, m->n_heads * m->head_dim, m->n_embd, s->normed, s->q);
+	matrix_vector(s, l->wk, key_width, m->n_embd, s->normed, new_key);
+	matrix_vector(s, l->wv, value_width, m->n_embd, s->normed, new_value);
 	for (int h = 0; h < m->n_heads; h++)
 		rotate(m, s->q + h * m->head_dim, position);
 	for (int h = 0; h < m->n_kv_heads; h++)
@@ -141,7 +162,7 @@ attention(RefState *s, int layer, int position)
 				out[i] += s->scores[t] * values[(size_t) t * (size_t) value_width + (size_t) (kv_head * m->value_dim + i)];
 		}
 	}
-	matrix_vector(l->wo, m->n_embd, m->n_heads * m->value_dim, s->heads, s->delta);
+	matrix_vector(s, l->wo, m->n_embd, m->n_heads * m->value_dim, s->heads, s->delta);
 }
 
 /* SwiGLU: W_down (silu(W_gate x) * W_up x) */
@@ -151,11 +172,11 @@ feed_forward(RefState *s, int layer)
 	const RefModel *m = s->model;
 	const RefLayer *l = &m->layers[layer];
 
-	matrix_vector(l->w_gate, m->n_ff, m->n_embd, s->normed, s->gate);
-	matrix_vector(l->w_up, m->n_ff, m->n_embd, s->normed, s->up);
+	matrix_vector(s, l->w_gate, m->n_ff, m->n_embd, s->normed, s->gate);
+	matrix_vector(s, l->w_up, m->n_ff, m->n_embd, s->normed, s->up);
 	for (int i = 0; i < m->n_ff; i++)
 		s->gate[i] = s->gate[i] / (1 + exp(-s->gate[i])) * s->up[i];
-	matrix_vector(l->w_down, m->n_embd, m->n_ff, s->gate, s->delta);
+	matrix_vector(s, l->w_down, m->n_embd, m->n_ff, s->gate, s->delta);
 }
 
 void
@@ -186,7 +207,7 @@ ref_next(RefState *s, int token, double *hidden, double *logits)
 	if (hidden)
 		memcpy(hidden, s->normed, sizeof(double) * (size_t) m->n_embd);
 	if (logits)
-		matrix_vector(m->output, m->n_vocab, m->n_embd, s->normed, logits);
+		matrix_vector(s, m->output, m->n_vocab, m->n_embd, s->normed, logits);
 }
 
 /* ----------------------------------------------------------------
@@ -332,6 +353,7 @@ ref_state(const RefModel *m, int max_tokens)
 	s->gate = doubles(m->n_ff, 1, 1);
 	s->up = doubles(m->n_ff, 1, 1);
 	s->delta = doubles(m->n_embd, 1, 1);
+	s->rounded = doubles(m->n_embd + m->n_ff + m->n_heads * m->value_dim, 1, 1);
 	return s;
 }
 
@@ -348,6 +370,7 @@ ref_state_free(RefState *s)
 	free(s->gate);
 	free(s->up);
 	free(s->delta);
+	free(s->rounded);
 	free(s);
 }
 

@@ -47,6 +47,8 @@ typedef struct RefModel
 	int			n_vocab;
 	bool		rope_halves;	/* pairs (i, i + rope_dim / 2), as Hugging Face
 								 * orders them, not (2i, 2i + 1) */
+	bool		quantised;		/* matrices are in a block format */
+	bool		round_inputs;	/* for the caller to set: see ref_round_inputs */
 	double		rms_eps;
 	double		rope_theta;
 	double	   *rope_divisors;	/* of the frequencies (rope_dim / 2) */
@@ -59,6 +61,15 @@ typedef struct RefModel
 /* Read a .gguf file (the first of its parts), or a Hugging Face directory. */
 RefModel   *ref_load(const char *path);
 void		ref_free(RefModel *model);
+
+/*
+ * With model->round_inputs every matrix takes its input rounded to 8 bits, as
+ * engines do that multiply quantised weights in integers: per group of 32
+ * values one scale, max|x| / 127, and signed integers, nearest and even on a
+ * tie.  Otherwise nothing is rounded.  This tells the accuracy of such an
+ * engine's design from mistakes in its kernels.
+ */
+void		ref_round_inputs(const double *x, int n, double *rounded);
 
 /* A running sequence: the keys and values so far. */
 typedef struct RefState RefState;

@@ -58,6 +58,9 @@ SELECT bool_and(whole = llama_generate(q, max_tokens => 16)) FROM (
 	SELECT q, string_agg(piece, '' ORDER BY n) AS whole
 	FROM questions, LATERAL llama_generate_stream(q, max_tokens => 16) WITH ORDINALITY AS s(piece, n) GROUP BY q) x;
 
+-- a prompt whose answer does not end soon (to repeat is rewarded)
+SELECT 'Question number ' || i AS longest FROM generate_series(1, 40) i
+ORDER BY length(llama_generate('Question number ' || i, max_tokens => 500, repeat_penalty => 0.5)) DESC LIMIT 1 \gset
 -- requests of this session that are still there, a while after they were given up
 CREATE FUNCTION pg_temp.left_behind() RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE n bigint;
@@ -70,14 +73,18 @@ BEGIN
 	RETURN n;
 END $$;
 -- a stream that is not read to its end gives its request up
-SELECT length(piece) > 0 AS first FROM (SELECT llama_generate_stream('x', max_tokens => 2000) AS piece LIMIT 1) s;
+SELECT length(piece) > 0 AS first FROM (SELECT llama_generate_stream(:'longest', max_tokens => 4000, repeat_penalty => 0.5) AS piece LIMIT 1) s;
+SELECT count(*) AS rows, max(n) <= 1 AS one_at_a_time FROM (
+	SELECT (SELECT count(*) FROM llama_stat_requests
+			WHERE pid = pg_backend_pid() AND state <> 'cancelled' AND piece IS NOT NULL) AS n
+	FROM questions, LATERAL (SELECT llama_generate_stream(:'longest' || left(q, 0), max_tokens => 4000, repeat_penalty => 0.5) AS piece LIMIT 1) s) x;
 BEGIN;
-DECLARE c CURSOR FOR SELECT llama_generate_stream('x', max_tokens => 2000) AS piece;
+DECLARE c CURSOR FOR SELECT llama_generate_stream(:'longest', max_tokens => 4000, repeat_penalty => 0.5) AS piece;
 MOVE 1 IN c;
 MOVE 2 IN c;
 CLOSE c;
 SELECT pg_temp.left_behind();
-DECLARE c CURSOR FOR SELECT llama_generate_stream('x', max_tokens => 2000) AS piece;
+DECLARE c CURSOR FOR SELECT llama_generate_stream(:'longest', max_tokens => 4000, repeat_penalty => 0.5) AS piece;
 MOVE 1 IN c;
 SAVEPOINT s;
 SELECT 1/0;

@@ -9,8 +9,8 @@
  * A client in libpq's single-row mode takes the first row and then asks,
  * through a second connection, whether the request still runs.  That is a
  * proof without a clock: a server that sends all rows at the end can never be
- * seen running by a client that has a row.  An answer may happen to be so
- * short that it is complete by the time we look, so other prompts are tried.
+ * seen running by a client that has a row.  The answer must be long enough to
+ * be looked at, so the prompt with the longest one is searched for first.
  *
  *-------------------------------------------------------------------------
  */
@@ -23,7 +23,9 @@
 #include "tap.h"
 
 #define MAX_TOKENS		3000
-#define N_PROMPTS		20
+#define N_PROMPTS		40
+#define N_TRIES			20		/* where an answer may end before we look */
+#define OPTIONS			"max_tokens => %d, repeat_penalty => 0.5"	/* repeating is rewarded */
 #define GONE_SECONDS	30		/* for a request to vanish, on any machine */
 
 static PGconn *
@@ -87,7 +89,7 @@ send_stream(PGconn *client, int prompt)
 	char		query[256];
 
 	snprintf(query, sizeof(query),
-			 "SELECT llama_generate_stream('Prompt %d', max_tokens => %d)", prompt, MAX_TOKENS);
+			 "SELECT llama_generate_stream('Question number %d', " OPTIONS ")", prompt, MAX_TOKENS);
 	if (!PQsendQuery(client, query) || !PQsetSingleRowMode(client))
 	{
 		fprintf(stderr, "%s", PQerrorMessage(client));
@@ -141,31 +143,41 @@ read_stream(PGconn *client, PGconn *monitor, bool cancel, Stream *stream)
 	}
 }
 
-/* Returns the prompt whose answer was seen to run. */
+/* The number of the prompt with the longest answer. */
 static int
-test_single_rows(PGconn *client, PGconn *monitor)
+longest_prompt(PGconn *monitor)
 {
-	Stream		stream;
-	int			prompt = 0;
+	char		query[512];
+
+	snprintf(query, sizeof(query),
+			 "SELECT i FROM generate_series(1, %d) i "
+			 "ORDER BY length(llama_generate('Question number ' || i, " OPTIONS ")) DESC LIMIT 1",
+			 N_PROMPTS, MAX_TOKENS);
+	return atoi(query_value(monitor, query));
+}
+
+static void
+test_single_rows(PGconn *client, PGconn *monitor, int prompt)
+{
+	Stream		stream = {0};
 	char		query[256];
 
-	do
+	for (int i = 0; i < N_TRIES && !stream.running_at_first_row; i++)
 	{
-		prompt++;
+		free(stream.text);
 		send_stream(client, prompt);
 		read_stream(client, monitor, false, &stream);
-	} while (!stream.running_at_first_row && prompt < N_PROMPTS);
+	}
 
 	tap_note("prompt %d: %d rows, %zu bytes", prompt, stream.n_rows, stream.len);
 	tap_ok(stream.running_at_first_row, "the first row arrives while its request still runs");
 	tap_ok(stream.n_rows > 1, "the answer comes in several rows");
 	tap_ok(stream.sqlstate[0] == '\0', "the stream ends without an error");
-	snprintf(query, sizeof(query), "SELECT llama_generate('Prompt %d', max_tokens => %d)",
+	snprintf(query, sizeof(query), "SELECT llama_generate('Question number %d', " OPTIONS ")",
 			 prompt, MAX_TOKENS);
 	tap_ok(strcmp(stream.text, query_value(monitor, query)) == 0,
 		   "the rows joined are the answer of llama_generate");
 	free(stream.text);
-	return prompt;
 }
 
 static void
@@ -175,7 +187,7 @@ test_cancel(PGconn *client, PGconn *monitor, int prompt)
 	bool		cancelled = false;
 
 	/* The cancel may come after the end of a fast answer: try again. */
-	for (int i = 0; i < N_PROMPTS && !cancelled; i++)
+	for (int i = 0; i < N_TRIES && !cancelled; i++)
 	{
 		send_stream(client, prompt);
 		read_stream(client, monitor, true, &stream);
@@ -193,11 +205,11 @@ test_cursor(PGconn *client, PGconn *monitor, int prompt)
 	bool		running = false;
 	bool		fetched = true;
 
-	for (int i = 0; i < N_PROMPTS && !running; i++)
+	for (int i = 0; i < N_TRIES && !running; i++)
 	{
 		query_value(client, "BEGIN");
 		snprintf(query, sizeof(query), "DECLARE c CURSOR FOR "
-				 "SELECT llama_generate_stream('Prompt %d', max_tokens => %d)", prompt, MAX_TOKENS);
+				 "SELECT llama_generate_stream('Question number %d', " OPTIONS ")", prompt, MAX_TOKENS);
 		query_value(client, query);
 		for (int row = 0; row < 3; row++)
 			fetched = query_value(client, "FETCH 1 FROM c")[0] != '\0' && fetched;
@@ -230,7 +242,8 @@ main(int argc, char **argv)
 	query_value(client, "SET client_min_messages = warning");
 	query_value(client, "CREATE EXTENSION IF NOT EXISTS llama3");
 
-	prompt = test_single_rows(client, monitor);
+	prompt = longest_prompt(monitor);
+	test_single_rows(client, monitor, prompt);
 	test_cancel(client, monitor, prompt);
 	test_cursor(client, monitor, prompt);
 

@@ -299,6 +299,8 @@ test_truncated(void)
 	TinyBytes	file = tiny_gguf(&t, &vocab);
 	size_t		full = file.n;
 	size_t		accepted = 0;
+	L3Source   *source;
+	L3Error		err;
 	Loaded		l;
 
 	for (size_t n = 0; n < full; n += n < 20000 ? 37 : 4001)
@@ -313,10 +315,9 @@ test_truncated(void)
 	}
 	tap_ok(accepted == 0, "no prefix of a file is taken for the file");
 
-	file.n = full - 1;
-	l = load_bytes(&file, NULL);
-	tap_ok(strstr(l.err.message, "truncated") != NULL && strstr(l.err.hint, "download") != NULL,
-		   "a file that lacks one byte is called truncated, perhaps still downloading");
+	tap_ok(l3_source_open_memory(file.data, full - 1, false, NULL, &source, &err) == L3_ERR_FORMAT &&
+		   strstr(err.message, "truncated") != NULL && strstr(err.hint, "download") != NULL,
+		   "a file that lacks one byte does not open: truncated, perhaps still downloading");
 	free(file.data);
 }
 
@@ -486,6 +487,62 @@ test_warning(void)
 	free(l.mem);
 }
 
+/* A vocabulary of Llama 3's size with its first special token in place. */
+static void
+test_llama3_vocabulary(void)
+{
+	enum
+	{
+		N = 128256, BOS = 128000
+	};
+	static const char *const pres[] = {NULL, "default", "smaug-bpe", "llama-bpe"};
+	static TinyVocab big;
+	L3Slice    *tokens = calloc(N, sizeof(*tokens));
+	uint8_t    *types = malloc(N);
+	char	   *texts = malloc((size_t) N * 16);
+
+	big = vocab;
+	for (int i = 0; i < N; i++)
+	{
+		snprintf(texts + (size_t) i * 16, 16, i < BOS ? "x%d" : "<|s%d|>", i);
+		tokens[i] = (L3Slice) {texts + (size_t) i * 16, (uint32_t) strlen(texts + (size_t) i * 16)};
+		types[i] = i < BOS ? L3_TOKEN_NORMAL : L3_TOKEN_CONTROL;
+		if (i < vocab.begin_of_text && vocab.types[i] == L3_TOKEN_NORMAL)
+			tokens[i] = vocab.tokens[i];
+	}
+	tokens[BOS] = (L3Slice) {"<|begin_of_text|>", 17};
+	big.spec.tokens = tokens;
+	big.spec.types = types;
+	big.spec.n_tokens = N;
+	big.spec.bos = BOS;
+	big.spec.eos = BOS + 1;
+
+	for (size_t i = 0; i < sizeof(pres) / sizeof(pres[0]); i++)
+	{
+		TinyGguf	t = tiny_gguf_defaults();
+		TinyBytes	file;
+		L3Source   *source = NULL;
+		L3Error		err;
+		bool		ok;
+
+		t.n_rows = N;
+		t.header_only = true;
+		t.pre = pres[i];
+		file = tiny_gguf(&t, &big);
+		ok = l3_source_open_memory(file.data, file.n, true, NULL, &source, &err) == L3_OK &&
+			source->has_tokenizer && strcmp(source->spec.pre, "llama-bpe") == 0 &&
+			source->spec.add_bos && source->spec.n_stop_ids == 3 &&
+			source->stop_ids[0] == 128001 && source->stop_ids[1] == 128008 && source->stop_ids[2] == 128009;
+		tap_ok(ok, "Llama 3's vocabulary with pre-tokenizer \"%s\" is llama-bpe with its stop tokens",
+			   pres[i] != NULL ? pres[i] : "(none)");
+		l3_source_close(source);
+		free(file.data);
+	}
+	free(tokens);
+	free(types);
+	free(texts);
+}
+
 /* Names in errors are cleaned. */
 static void
 test_hostile_names(void)
@@ -549,6 +606,7 @@ main(void)
 	test_split();
 	test_paths();
 	test_warning();
+	test_llama3_vocabulary();
 	test_hostile_names();
 	test_arena_check();
 	return tap_done();

@@ -40,7 +40,7 @@ typedef struct Directory
 	json_t	   *tokenizer;
 	json_t	   *tokenizer_config;
 	json_t	   *generation_config;
-	const char *dtype;			/* "F32" or "BF16" */
+	const char *dtype;			/* "F32" or "BF16"; "F16" is a lie, data is F32 */
 	bool		lm_head;
 	bool		sharded;
 	bool		swapped_index;	/* the index names the wrong shard */
@@ -570,6 +570,8 @@ test_refused(void)
 		 "missing", "a missing layer is named");
 	CASE(CONFIG("head_dim", json_integer(32)), L3_ERR_FORMAT, "64 x 64", "64 x 128", "a wrong shape is told with the right one");
 	CASE(d.lm_head = false, L3_ERR_FORMAT, "lm_head.weight", "missing", "an untied model needs its output projection");
+	CASE(d.dtype = "F16", L3_ERR_FORMAT, "model.embed_tokens.weight", "values of F16",
+		 "data of another size than the shape's is refused");
 	CASE(d.cut = 100, L3_ERR_FORMAT, "truncated", "download", "truncated weights are recognised");
 	CASE((d.sharded = true, d.swapped_index = true), L3_ERR_FORMAT, "index", "expected in",
 		 "an index that points to the wrong file is refused");

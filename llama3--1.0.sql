@@ -21,13 +21,14 @@
  * change between statements: STABLE.  The planner may call a STABLE function of
  * constants for an estimate.
  *
- * Cost, in units of cpu_operator_cost (0.0025): what runs the model has
- * 100,000 where one pass over the prompt gives the answer and 1,000,000 where
- * an answer is generated.  So these calls come last among a WHERE clause's
- * conditions, and above a Sort with LIMIT.  By the default settings a query
- * reaches jit_above_cost with 400 decisions or 40 answers; these take many
- * seconds, so that JIT's tenth of a second neither helps nor hurts.  What only
- * uses the tokenizer has 100.
+ * Cost, in units of cpu_operator_cost (0.0025): what runs the model has 1,000
+ * where one pass over the prompt gives the answer and 10,000 where an answer is
+ * generated.  So these calls come last among a WHERE clause's conditions, and
+ * above a Sort with LIMIT.  A cost in proportion to the time would be a hundred
+ * times higher, but then nearly every query would pass jit_above_cost, and JIT
+ * takes 24 MB in each backend to compile expressions that wait for the engine;
+ * so a query reaches it with 40,000 decisions or 4,000 answers.  What only uses
+ * the tokenizer has 100.
  */
 
 \echo Use "CREATE EXTENSION llama3" to load this file. \quit
@@ -51,7 +52,7 @@ CREATE FUNCTION llama_generate(
 	model text DEFAULT NULL)
 	RETURNS text
 	AS 'MODULE_PATHNAME', 'llama_generate'
-	LANGUAGE C STABLE PARALLEL SAFE COST 1000000;
+	LANGUAGE C STABLE PARALLEL SAFE COST 10000;
 COMMENT ON FUNCTION llama_generate(text, text, integer, float8, float8, integer, float8, bigint, text[], float8, text) IS
 	'the model''s chat answer to one user turn; max_tokens in tokens; NULL for a NULL prompt; 55000 if the model has no chat form';
 
@@ -68,7 +69,7 @@ CREATE FUNCTION llama_chat(
 	model text DEFAULT NULL)
 	RETURNS text
 	AS 'MODULE_PATHNAME', 'llama_chat'
-	LANGUAGE C STABLE PARALLEL SAFE COST 1000000;
+	LANGUAGE C STABLE PARALLEL SAFE COST 10000;
 COMMENT ON FUNCTION llama_chat(jsonb, integer, float8, float8, integer, float8, bigint, text[], float8, text) IS
 	'the answer to a chat, [{"role": "system|user|assistant|ipython|tool", "content": text}, ...]; only the first message can be the system''s, and the last must be one to answer; NULL for NULL messages; 22023 for any other shape';
 
@@ -85,7 +86,7 @@ CREATE FUNCTION llama_complete(
 	model text DEFAULT NULL)
 	RETURNS text
 	AS 'MODULE_PATHNAME', 'llama_complete'
-	LANGUAGE C STABLE PARALLEL SAFE COST 1000000;
+	LANGUAGE C STABLE PARALLEL SAFE COST 10000;
 COMMENT ON FUNCTION llama_complete(text, integer, float8, float8, integer, float8, bigint, text[], float8, text) IS
 	'raw continuation of a text, without a chat form: works with every model; NULL for a NULL prefix';
 
@@ -103,7 +104,7 @@ CREATE FUNCTION llama_generate_stream(
 	model text DEFAULT NULL)
 	RETURNS SETOF text
 	AS 'MODULE_PATHNAME', 'llama_generate_stream'
-	LANGUAGE C STABLE PARALLEL SAFE COST 1000000 ROWS 100;
+	LANGUAGE C STABLE PARALLEL SAFE COST 10000 ROWS 100;
 COMMENT ON FUNCTION llama_generate_stream(text, text, integer, float8, float8, integer, float8, bigint, text[], float8, text) IS
 	'llama_generate''s answer in pieces of whole characters, each sent to the client as it is made when called in the select list; no rows for a NULL prompt or an empty answer';
 
@@ -120,7 +121,7 @@ CREATE FUNCTION llama_classify(
 	model text DEFAULT NULL)
 	RETURNS text
 	AS 'MODULE_PATHNAME', 'llama_classify'
-	LANGUAGE C STABLE PARALLEL SAFE COST 100000;
+	LANGUAGE C STABLE PARALLEL SAFE COST 1000;
 COMMENT ON FUNCTION llama_classify(text, text[], text, jsonb, text) IS
 	'the most probable of 2 to 1000 distinct labels, the first of equals; task says what to look at; examples are [{"input": text, "label": text}, ...]; NULL for a NULL input';
 
@@ -132,7 +133,7 @@ CREATE FUNCTION llama_classify_prob(
 	model text DEFAULT NULL)
 	RETURNS double precision[]
 	AS 'MODULE_PATHNAME', 'llama_classify_prob'
-	LANGUAGE C STABLE PARALLEL SAFE COST 100000;
+	LANGUAGE C STABLE PARALLEL SAFE COST 1000;
 COMMENT ON FUNCTION llama_classify_prob(text, text[], text, jsonb, text) IS
 	'the probability (0 .. 1) of each label, in the order given, summing to 1: that the model''s answer begins with the label, normalised over the labels; NULL for a NULL input';
 
@@ -142,7 +143,7 @@ CREATE FUNCTION llama_filter(
 	model text DEFAULT NULL)
 	RETURNS boolean
 	AS 'MODULE_PATHNAME', 'llama_filter'
-	LANGUAGE C STABLE PARALLEL SAFE COST 100000;
+	LANGUAGE C STABLE PARALLEL SAFE COST 1000;
 COMMENT ON FUNCTION llama_filter(text, text, text) IS
 	'does the condition hold for the text: is its probability above 0.5; NULL for a NULL input or condition';
 
@@ -152,7 +153,7 @@ CREATE FUNCTION llama_filter_prob(
 	model text DEFAULT NULL)
 	RETURNS double precision
 	AS 'MODULE_PATHNAME', 'llama_filter_prob'
-	LANGUAGE C STABLE PARALLEL SAFE COST 100000;
+	LANGUAGE C STABLE PARALLEL SAFE COST 1000;
 COMMENT ON FUNCTION llama_filter_prob(text, text, text) IS
 	'the probability (0 .. 1) that the condition holds for the text: P(Yes) / (P(Yes) + P(No)); NULL for a NULL input or condition';
 
@@ -168,7 +169,7 @@ CREATE FUNCTION llama_embed(
 	model text DEFAULT NULL)
 	RETURNS real[]
 	AS 'MODULE_PATHNAME', 'llama_embed'
-	LANGUAGE C STABLE PARALLEL SAFE COST 100000;
+	LANGUAGE C STABLE PARALLEL SAFE COST 1000;
 COMMENT ON FUNCTION llama_embed(text, integer, text, text) IS
 	'the text''s embedding, of length 1; dimensions keeps the first ones (default: all that the model has); pooling is mean (default) or last; NULL for a NULL input';
 
@@ -178,7 +179,7 @@ CREATE FUNCTION llama_similarity(
 	model text DEFAULT NULL)
 	RETURNS double precision
 	AS 'MODULE_PATHNAME', 'llama_similarity'
-	LANGUAGE C STABLE PARALLEL SAFE COST 200000;
+	LANGUAGE C STABLE PARALLEL SAFE COST 2000;
 COMMENT ON FUNCTION llama_similarity(text, text, text) IS
 	'the cosine (-1 .. 1) of two texts'' embeddings, pooled by mean; NULL if either is NULL';
 
@@ -231,7 +232,7 @@ CREATE FUNCTION llama_logprobs(
 	model text DEFAULT NULL)
 	RETURNS TABLE ("position" integer, token integer, piece text, logprob double precision)
 	AS 'MODULE_PATHNAME', 'llama_logprobs'
-	LANGUAGE C STABLE PARALLEL SAFE COST 100000 ROWS 100;
+	LANGUAGE C STABLE PARALLEL SAFE COST 1000 ROWS 100;
 COMMENT ON FUNCTION llama_logprobs(text, text, text) IS
 	'the natural logarithm of each completion token''s probability after the prompt and the tokens before it; positions count from 1; no rows if either is NULL';
 

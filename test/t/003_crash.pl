@@ -11,6 +11,7 @@ use Test::More;
 use Llama3Test;
 
 make_model('slow.gguf', 'slow');
+my $nothing = shared_memory_files();
 my $node = start_node('main', "llama3.models = 'slow.gguf'", 'llama3.workers = 2');
 my $question = "SELECT llama_complete('the answer is', max_tokens => 24)";
 my $answer = $node->safe_psql('postgres', $question);
@@ -75,7 +76,7 @@ for my $mode ('fast', 'immediate')
 	@clients = load(4);
 	$node->stop($mode);
 	finish_sql($_) for @clients;
-	is(scalar(shared_memory_files()), 0, "$mode shutdown under load leaves no shared memory");
+	cmp_ok(scalar(shared_memory_files()), '<=', $nothing, "$mode shutdown under load leaves no shared memory");
 	$node->start;
 	is($node->safe_psql('postgres', $question), $answer, "and the server answers after it");
 }

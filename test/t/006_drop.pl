@@ -18,7 +18,7 @@ my $long = "SELECT llama_complete('on and on', max_tokens => 4000, temperature =
 $node->safe_psql('postgres', 'CREATE DATABASE other');
 my $busy = spawn_sql($node, $long);
 wait_until('a request runs', sub { running_requests($node) > 0 });
-my $drop = spawn_sql($node, "SET statement_timeout = '20s'; DROP DATABASE other");
+my $drop = spawn_sql($node, 'DROP DATABASE other', pgoptions => '-c statement_timeout=20s');
 is(finish_sql($drop), 0, 'DROP DATABASE does not wait for a busy engine') or diag($drop->{err});
 is(running_requests($node), 1, 'the request runs on');
 

@@ -74,10 +74,12 @@ BEGIN
 END $$;
 -- a stream that is not read to its end gives its request up
 SELECT length(piece) > 0 AS first FROM (SELECT llama_generate_stream(:'longest', max_tokens => 4000, repeat_penalty => 0.5) AS piece LIMIT 1) s;
-SELECT count(*) AS rows, max(n) <= 1 AS one_at_a_time FROM (
-	SELECT (SELECT count(*) FROM llama_stat_requests
-			WHERE pid = pg_backend_pid() AND state <> 'cancelled' AND piece IS NOT NULL) AS n
-	FROM questions, LATERAL (SELECT llama_generate_stream(:'longest' || left(q, 0), max_tokens => 4000, repeat_penalty => 0.5) AS piece LIMIT 1) s) x;
+CREATE FUNCTION pg_temp.n_requests(piece text) RETURNS bigint LANGUAGE plpgsql AS $$
+BEGIN
+	RETURN (SELECT count(*) FROM llama_stat_requests WHERE pid = pg_backend_pid() AND state <> 'cancelled');
+END $$;
+SELECT count(*) AS rows, max(pg_temp.n_requests(piece)) <= 1 AS one_at_a_time
+FROM questions, LATERAL (SELECT llama_generate_stream(:'longest' || left(q, 0), max_tokens => 4000, repeat_penalty => 0.5) AS piece LIMIT 1) s;
 BEGIN;
 DECLARE c CURSOR FOR SELECT llama_generate_stream(:'longest', max_tokens => 4000, repeat_penalty => 0.5) AS piece;
 MOVE 1 IN c;

@@ -117,6 +117,24 @@ check_cleaning(const char *text, size_t len)
 	free(clean);
 }
 
+/* Touch every byte of every piece. */
+static void
+read_pieces(const L3Tokenizer *tok)
+{
+	volatile char sink;
+
+	for (uint32_t id = 0; id < l3_tokenizer_n_tokens(tok); id++)
+	{
+		uint32_t	n;
+		const char *piece = l3_tokenizer_piece(tok, (int32_t) id, &n);
+
+		require(piece != NULL);
+		for (uint32_t i = 0; i < n; i++)
+			sink = piece[i];
+	}
+	(void) sink;
+}
+
 static void
 use_damaged(int which, const uint8_t *data, size_t size, bool special)
 {
@@ -127,6 +145,7 @@ use_damaged(int which, const uint8_t *data, size_t size, bool special)
 
 	if (tok != NULL)
 	{
+		read_pieces(tok);
 		require(l3_tokenizer_encode_ids(tok, (const char *) data, size, special,
 										&ids, &err) == L3_OK);
 		for (size_t i = 0; i < ids.n; i++)

@@ -23,6 +23,13 @@ class Writer {
 	}
 }
 
+/** GPT-2's alphabet (encoder.py): the byte that each character stands for. */
+export const byteOf = new Map();
+for (let byte = 0, other = 0; byte < 256; byte++) {
+	const printable = (byte > 0x20 && byte < 0x7f) || (byte > 0xa0 && byte !== 0xad);
+	byteOf.set(String.fromCodePoint(printable ? byte : 0x100 + other++), byte);
+}
+
 const NORMAL = 1;
 const CONTROL = 3;
 const USER_DEFINED = 4;

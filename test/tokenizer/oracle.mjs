@@ -16,8 +16,8 @@ import {spawnSync} from 'node:child_process';
 import {readFileSync, writeFileSync} from 'node:fs';
 import {join} from 'node:path';
 import {pathToFileURL} from 'node:url';
-import {exportSpec} from './export_spec.mjs';
-import {makeDifferingTexts, makeInvalidTexts, makeSpecialTexts, makeTexts} from './strings.mjs';
+import {exportSpec, byteOf} from './export_spec.mjs';
+import {Random, makeDifferingTexts, makeInvalidTexts, makeSpecialTexts, makeTexts} from './strings.mjs';
 
 const SEED = 20240726;
 const N_TEXTS = 20000;
@@ -108,6 +108,19 @@ function testTexts() {
 	}
 }
 
+/** Every ordinary token's text that JavaScript can hold, and random rows of them. */
+function testVocabulary() {
+	const all = Array.from({length: FIRST_SPECIAL}, (_, id) => tokenizer.model.vocab[id])
+		.map((token) => Buffer.from(Array.from(token, (c) => byteOf.get(c))))
+		.map((bytes) => bytes.toString('utf8')).filter((text) => !text.includes('\ufffd') && !/[\u0085\ufeff\u017f]/.test(text));
+	const r = new Random(SEED + 5);
+	const rows = Array.from({length: N_EXTRA}, () => r.many(1, 20, () => r.pick(all)));
+	for (const [texts, what] of [[all, 'texts of single tokens'], [rows, 'random rows of tokens']]) {
+		const wrong = allSame(ours(spec, texts.map((t) => ['t', t])), texts.map((t) => theirs(t)), texts);
+		ok(wrong === 0, `${texts.length} ${what} give the package's tokens (${wrong} differ)`);
+	}
+}
+
 function testDiffering() {
 	const regex = json.pre_tokenizer.pretokenizers[0].pattern.Regex
 		.replace("(?i:'s|", "(?:'[sS\u017f]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD]|")
@@ -185,6 +198,7 @@ function testChats() {
 }
 
 testTexts();
+testVocabulary();
 testDiffering();
 testSpecials();
 testInvalid();

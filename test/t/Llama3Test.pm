@@ -115,11 +115,17 @@ sub running_requests
 		"SELECT count(*) FROM llama_stat_requests WHERE state = 'running'");
 }
 
+# Process ids of the engine workers, once all are there.
 sub worker_pids
 {
 	my ($node) = @_;
-	return split /\n/, $node->safe_psql('postgres',
-		'SELECT pid FROM llama_stat_workers WHERE pid IS NOT NULL ORDER BY worker');
+	my @pids;
+	wait_until('all engine workers run', sub {
+		@pids = split /\n/, $node->safe_psql('postgres',
+			'SELECT pid FROM llama_stat_workers WHERE pid IS NOT NULL ORDER BY worker');
+		return @pids == $node->safe_psql('postgres', 'SHOW llama3.workers');
+	}) or BAIL_OUT('engine workers are missing');
+	return @pids;
 }
 
 # Names of this user's PostgreSQL segments in /dev/shm.

@@ -47,12 +47,9 @@ l3_max_context(const L3Hparams *hparams, const L3EngineOptions *options)
 	return n;
 }
 
-/*
- * The same as l3_act_bytes, which lives among the kernels: per row and group
- * of 32, 32 int8, a float and two int32.
- */
-static size_t
-act_bytes(size_t rows, size_t k)
+/* Per row and group of 32: 32 int8, a float and two int32. */
+size_t
+l3_workspace_act_bytes(size_t rows, size_t k)
 {
 	return round_up(rows, L3_ACT_TILE) * (round_up(k, L3_ACT_GROUP) / L3_ACT_GROUP) *
 		(L3_ACT_GROUP + sizeof(float) + 2 * sizeof(int32_t));
@@ -112,10 +109,10 @@ l3_workspace_lay_out(const L3Hparams *hp, const L3EngineOptions *options, size_t
 	ws->up = take(ws, rows * hp->n_ff * f);
 	ws->cosine = take(ws, rows * (hp->rope_dim / 2) * f);
 	ws->sine = take(ws, rows * (hp->rope_dim / 2) * f);
-	ws->act = take(ws, act_bytes(rows, widest_input(hp)));
+	ws->act = take(ws, l3_workspace_act_bytes(rows, widest_input(hp)));
 
 	ws->out_normed = take(ws, (size_t) L3_LOGITS_ROWS * hp->n_embd * f);
-	ws->out_act = take(ws, act_bytes(L3_LOGITS_ROWS, hp->n_embd));
+	ws->out_act = take(ws, l3_workspace_act_bytes(L3_LOGITS_ROWS, hp->n_embd));
 	ws->logits = take(ws, (size_t) L3_LOGITS_ROWS * hp->n_vocab * f);
 
 	ws->scratch = take(ws, threads * ws->scratch_bytes);

@@ -76,6 +76,9 @@ int			l3_workspace_rows(const L3EngineOptions *options);
 /* Tokens of the longest sequence of a model under these options. */
 int			l3_max_context(const L3Hparams *hparams, const L3EngineOptions *options);
 
+/* The same as l3_act_bytes, which lives among the kernels. */
+size_t		l3_workspace_act_bytes(size_t rows, size_t k);
+
 /*
  * Bytes of a worker's buffers, for plans: with the largest matmul scratch that
  * any kernel asks for.

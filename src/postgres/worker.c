@@ -556,9 +556,11 @@ set_alive(bool alive)
 	LlamaWorker *shared = self.shared;
 
 	LWLockAcquire(llama_shared->queue_lock, LW_EXCLUSIVE);
+	/* One that never got to work was not alive: its callers wait in vain. */
+	if (alive || shared->pid != 0)
+		llama_shared->workers_seen = GetCurrentTimestamp();
 	shared->pid = alive ? MyProcPid : 0;
 	shared->proc_number = llama_proc_number(MyProc);
-	llama_shared->workers_seen = GetCurrentTimestamp();
 	if (alive)
 	{
 		L3EngineOptions options;

@@ -254,9 +254,12 @@ find_attachment(uint64 generation)
 	return NULL;
 }
 
-/* The model with its tokenizer mapped until the transaction ends. */
+/*
+ * The model with its tokenizer mapped until the transaction ends.  If it was
+ * unloaded meanwhile: NULL when missing_ok, else an error.
+ */
 static const LlamaModel *
-attach(const LlamaModel *model, dsm_handle tokenizer, Size tokenizer_size)
+attach(const LlamaModel *model, dsm_handle tokenizer, Size tokenizer_size, bool missing_ok)
 {
 	Attachment *attachment = find_attachment(model->generation);
 	L3Error		err;
@@ -277,9 +280,13 @@ attach(const LlamaModel *model, dsm_handle tokenizer, Size tokenizer_size)
 	slist_push_head(&attachments, &attachment->node);
 	attachment->segment = dsm_attach(tokenizer);
 	if (attachment->segment == NULL)
+	{
+		if (missing_ok)
+			return NULL;
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("model \"%s\" was unloaded", model->name)));
+	}
 	dsm_pin_mapping(attachment->segment);
 	attachment->model = *model;
 	attachment->model.generation = 0;
@@ -302,7 +309,7 @@ llama_model_get(const char *name)
 	if (name == NULL || name[0] == '\0')
 		name = llama3_default_model;
 	find_model(name, &model, &tokenizer, &tokenizer_size);
-	return attach(&model, tokenizer, tokenizer_size);
+	return attach(&model, tokenizer, tokenizer_size, false);
 }
 
 const LlamaModel *
@@ -324,7 +331,7 @@ llama_model_lookup(const char *name)
 		tokenizer_size = llama_shared->models[index].tokenizer_size;
 	}
 	LWLockRelease(llama_shared->registry_lock);
-	return ready ? attach(&model, tokenizer, tokenizer_size) : NULL;
+	return ready ? attach(&model, tokenizer, tokenizer_size, true) : NULL;
 }
 
 bool

@@ -6,7 +6,9 @@
  * The input is one object with members "config", "tokenizer",
  * "tokenizer_config" and "generation_config", each what the file of that name
  * would hold.  Where a member is missing a sound one is used, so that the
- * fuzzer reaches the others.  What is accepted is built into a tokenizer.
+ * fuzzer reaches the others.  A first byte of 1 takes the rest as changes (2
+ * bytes of place, 1 of value) to the text of a sound object.  What is accepted
+ * is built into a tokenizer.
  *
  *-------------------------------------------------------------------------
  */
@@ -18,9 +20,11 @@
 #include "unit/tiny_vocab.h"
 
 #define MAX_IMAGE	((uint64_t) 16 << 20)
+#define PLACE_BYTES	3
 
 static json_t *sound_config;
 static json_t *sound_tokenizer;
+static char *sound_text;		/* of an object with both */
 
 int			LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -54,12 +58,17 @@ build_tokenizer(void)
 static void
 build_sound(void)
 {
+	json_t	   *both;
+
 	sound_config = json_pack("{s:s,s:i,s:i,s:i,s:i,s:i,s:i,s:i}", "model_type", "llama",
 							 "num_hidden_layers", 1, "hidden_size", 32, "intermediate_size", 32,
 							 "vocab_size", 400, "num_attention_heads", 2,
 							 "num_key_value_heads", 1, "eos_token_id", 3);
 	sound_tokenizer = build_tokenizer();
-	if (sound_config == NULL || sound_tokenizer == NULL)
+	both = json_pack("{s:O,s:O}", "config", sound_config, "tokenizer", sound_tokenizer);
+	sound_text = json_dumps(both, JSON_COMPACT);
+	json_decref(both);
+	if (sound_text == NULL)
 		abort();
 }
 
@@ -71,18 +80,16 @@ member_or(const json_t *object, const char *key, json_t *otherwise)
 	return json_incref(json_is_object(value) ? value : otherwise);
 }
 
-int
-LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+static void
+try_text(const char *text, size_t size)
 {
 	L3Source   *source;
 	L3HfFiles	files = {0};
 	json_t	   *object;
 	L3Error		err;
 
-	if (sound_config == NULL)
-		build_sound();
-	if (l3_json_parse((const char *) data, size, "memory", &object, &err) != L3_OK)
-		return 0;
+	if (l3_json_parse(text, size, "memory", &object, &err) != L3_OK)
+		return;
 	files.config = member_or(object, "config", sound_config);
 	files.tokenizer = member_or(object, "tokenizer", sound_tokenizer);
 	files.tokenizer_config = member_or(object, "tokenizer_config", NULL);
@@ -108,5 +115,26 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	l3_source_close(source);
 	l3_hf_files_free(&files);
 	json_decref(object);
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	char	   *text;
+	size_t		len;
+
+	if (sound_text == NULL)
+		build_sound();
+	if (size == 0 || data[0] != 1)
+	{
+		try_text((const char *) data, size);
+		return 0;
+	}
+	text = strdup(sound_text);
+	len = strlen(text);
+	for (size_t at = 1; at + PLACE_BYTES <= size; at += PLACE_BYTES)
+		text[(data[at] | (size_t) data[at + 1] << 8) % len] = (char) data[at + 2];
+	try_text(text, len);
+	free(text);
 	return 0;
 }

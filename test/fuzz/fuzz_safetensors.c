@@ -3,10 +3,11 @@
  * fuzz_safetensors.c
  *	  Any bytes as a safetensors file of a small model.
  *
- * The input is the JSON text, so that the fuzzer need not guess its length;
- * a first byte of 0 takes the rest as the whole file instead.  The tensors
- * that are listed are bound to a model's hyperparameters and, where that
- * succeeds, loaded.
+ * The input is the JSON text, so that the fuzzer need not guess its length.  A
+ * first byte of 0 takes the rest as the whole file instead; one of 1 takes it
+ * as changes (2 bytes of place, 1 of value) to the JSON of a sound file.  The
+ * tensors that are listed are bound to a model's hyperparameters and, where
+ * that succeeds, loaded.
  *
  *-------------------------------------------------------------------------
  */
@@ -17,7 +18,22 @@
 #include "huggingface.h"
 #include "safetensors.h"
 
-#define DATA_BYTES	4096		/* zeros after the JSON */
+#define DATA_BYTES	280			/* zeros after the JSON: what the sound one needs */
+#define PLACE_BYTES	3
+
+/* A sound header for hparams below; spaces leave room for larger numbers. */
+static const char sound[] =
+	"{\"model.embed_tokens.weight\":{\"dtype\":\"BF16\",\"shape\":[5,4],\"data_offsets\":[  0, 40]},"
+	"\"model.norm.weight\":{\"dtype\":\"F16\",\"shape\":[4],\"data_offsets\":[ 40, 48]},"
+	"\"model.layers.0.input_layernorm.weight\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[ 48, 64]},"
+	"\"model.layers.0.self_attn.q_proj.weight\":{\"dtype\":\"BF16\",\"shape\":[4,4],\"data_offsets\":[ 64, 96]},"
+	"\"model.layers.0.self_attn.k_proj.weight\":{\"dtype\":\"BF16\",\"shape\":[2,4],\"data_offsets\":[ 96,112]},"
+	"\"model.layers.0.self_attn.v_proj.weight\":{\"dtype\":\"BF16\",\"shape\":[2,4],\"data_offsets\":[112,128]},"
+	"\"model.layers.0.self_attn.o_proj.weight\":{\"dtype\":\"BF16\",\"shape\":[4,4],\"data_offsets\":[128,160]},"
+	"\"model.layers.0.post_attention_layernorm.weight\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[160,176]},"
+	"\"model.layers.0.mlp.gate_proj.weight\":{\"dtype\":\"F16\",\"shape\":[4,4],\"data_offsets\":[176,208]},"
+	"\"model.layers.0.mlp.up_proj.weight\":{\"dtype\":\"F16\",\"shape\":[4,4],\"data_offsets\":[208,240]},"
+	"\"model.layers.0.mlp.down_proj.weight\":{\"dtype\":\"F16\",\"shape\":[4,4],\"data_offsets\":[240,272]}}";
 
 static const L3Hparams hparams =
 {
@@ -70,25 +86,42 @@ try_file(const uint8_t *file, size_t size)
 	l3_source_close(source);
 }
 
+/* A file of this JSON and some data. */
+static void
+try_json(const uint8_t *json, size_t size)
+{
+	uint64_t	len = size;
+	uint8_t    *file = calloc(1, 8 + size + DATA_BYTES);
+
+	memcpy(file, &len, sizeof(len));
+	if (size > 0)
+		memcpy(file + 8, json, size);
+	try_file(file, 8 + size + DATA_BYTES);
+	free(file);
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	uint64_t	len = size;
-	uint8_t    *file;
+	uint8_t		json[sizeof(sound)];
 
 	if (size > 0 && data[0] == 0)
 	{
-		file = malloc(size);
+		uint8_t    *file = malloc(size);
+
 		memcpy(file, data + 1, size - 1);
 		try_file(file, size - 1);
 		free(file);
 		return 0;
 	}
-	file = calloc(1, 8 + size + DATA_BYTES);
-	memcpy(file, &len, sizeof(len));
-	if (size > 0)
-		memcpy(file + 8, data, size);
-	try_file(file, 8 + size + DATA_BYTES);
-	free(file);
+	if (size == 0 || data[0] != 1)
+	{
+		try_json(data, size);
+		return 0;
+	}
+	memcpy(json, sound, sizeof(sound));
+	for (size_t at = 1; at + PLACE_BYTES <= size; at += PLACE_BYTES)
+		json[(data[at] | (size_t) data[at + 1] << 8) % (sizeof(sound) - 1)] = data[at + 2];
+	try_json(json, sizeof(sound) - 1);
 	return 0;
 }

@@ -14,9 +14,12 @@
 
 /*
  * Before a loop of constant length: unroll it wholly, so that arrays indexed
- * by its variable become registers.
+ * by its variable become registers.  Not under sanitizers: they check every
+ * copy of every access, and compiling that takes many minutes.
  */
-#if defined(__clang__)
+#if defined(L3_SANITIZED) && defined(__clang__)
+#define UNROLL		_Pragma("clang loop unroll(disable)")
+#elif defined(__clang__)
 #define UNROLL		_Pragma("clang loop unroll(full)")
 #else
 #define UNROLL		_Pragma("GCC unroll 16")

@@ -14,6 +14,7 @@
 #include "tap.h"
 
 #define N_JOBS		33
+#define lengthof(array) ((int) (sizeof(array) / sizeof((array)[0])))
 
 static const L3Tokenizer *tokenizer;
 
@@ -170,12 +171,17 @@ test_same_answers(const char *what, const L3Arena *arena, L3KvType kv_type, cons
 static void
 test_all_same_answers(void)
 {
+#ifdef L3_SANITIZED
+	static const Shape all[] = {{17, 2, 3, true}, {64, 4, 33, true}};
+	static const Shape few[] = {{64, 2, 40, true}};
+#else
 	static const Shape all[] = {
 		{16, 1, 1, true}, {16, 2, 3, true}, {17, 1, 40, true}, {17, 4, 2, true},
 		{64, 1, 33, true}, {64, 2, 33, true}, {64, 4, 33, false},
 		{512, 1, 33, true}, {512, 2, 33, true}, {512, 4, 40, true}
 	};
 	static const Shape few[] = {{17, 2, 2, true}, {64, 4, 40, true}};
+#endif
 	L3Hparams	hp = fixture_hparams();
 	const L3Arena *f32 = fixture_arena(&hp, L3_F32, 1);
 	const L3Arena *bf16;
@@ -187,11 +193,11 @@ test_all_same_answers(void)
 	hp.head_dim = hp.value_dim = hp.rope_dim = 64;
 	q8_0 = fixture_arena(&hp, L3_Q8_0, 3);
 
-	test_same_answers("F32, KV in float", f32, L3_KV_F32, NULL, all, 10);
-	test_same_answers("F32, KV in half", f32, L3_KV_F16, NULL, few, 2);
-	test_same_answers("Q8_0, KV in half", q8_0, L3_KV_F16, NULL, few, 2);
-	test_same_answers("Q8_0, KV in float, portable kernels", q8_0, L3_KV_F32, "generic", few, 2);
-	test_same_answers("BF16 tied, KV in half", bf16, L3_KV_F16, NULL, few, 2);
+	test_same_answers("F32, KV in float", f32, L3_KV_F32, NULL, all, lengthof(all));
+	test_same_answers("F32, KV in half", f32, L3_KV_F16, NULL, few, lengthof(few));
+	test_same_answers("Q8_0, KV in half", q8_0, L3_KV_F16, NULL, few, lengthof(few));
+	test_same_answers("Q8_0, KV in float, portable kernels", q8_0, L3_KV_F32, "generic", few, lengthof(few));
+	test_same_answers("BF16 tied, KV in half", bf16, L3_KV_F16, NULL, few, lengthof(few));
 	free((void *) f32);
 	free((void *) bf16);
 	free((void *) q8_0);
@@ -373,7 +379,7 @@ test_cancel_some_in_poll(const L3Arena *arena)
 	options.poll_ctx = &state;
 	state.rig = &rig;
 	state.jobs = jobs;
-	for (int at = 5; at < 400; at += 131)
+	for (int at = 5; at < 400; at += 197)
 	{
 		state.calls = 0;
 		state.cancel_at = at;
@@ -533,7 +539,7 @@ main(void)
 	test_cancel_in_poll(arena);
 	test_cancel_some_in_poll(arena);
 #ifdef L3_SANITIZED
-	test_random_load(arena, other, 600);
+	test_random_load(arena, other, 300);
 #else
 	test_random_load(arena, other, 4000);
 #endif

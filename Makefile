@@ -58,7 +58,7 @@ POSTGRES_OBJS = $(filter-out $(WORKER_OBJS),$(patsubst %.c,%.o,$(wildcard src/po
 
 OBJS = $(POSTGRES_OBJS) $(ENGINE_BASE_OBJS)
 
-BASE_LIBS = -ljansson -lutf8proc
+BASE_LIBS = -ljansson -lutf8proc -lm
 BLAS_LIBS = $(shell pkg-config --libs openblas 2>/dev/null || echo -lopenblas)
 BLAS_CFLAGS = $(shell pkg-config --cflags openblas 2>/dev/null)
 SHLIB_LINK = $(BASE_LIBS)
@@ -103,7 +103,7 @@ all: llama3_engine.so
 # Which object goes where is said above: link again when that changes.
 llama3.so: Makefile
 llama3_engine.so: $(WORKER_OBJS) $(ENGINE_OBJS) Makefile
-	$(CC) $(CFLAGS) -shared -pthread -o $@ $(WORKER_OBJS) $(ENGINE_OBJS) $(LDFLAGS) $(LDFLAGS_SL) $(BASE_LIBS) $(BLAS_LIBS) -lm
+	$(CC) $(CFLAGS) -shared -pthread -o $@ $(WORKER_OBJS) $(ENGINE_OBJS) $(LDFLAGS) $(LDFLAGS_SL) $(BASE_LIBS) $(BLAS_LIBS)
 
 install: install-engine
 install-engine: llama3_engine.so
@@ -119,7 +119,7 @@ uninstall-engine:
 # engine's objects compiled again.
 TEST_CFLAGS = -std=gnu11 -D_GNU_SOURCE -O2 -g $(WARNINGS) -ffp-contract=off -MMD -MP -pthread \
 	-Isrc/engine -Itest $(BLAS_CFLAGS) -fno-omit-frame-pointer
-TEST_LIBS = $(BASE_LIBS) $(BLAS_LIBS) -lm
+TEST_LIBS = $(BASE_LIBS) $(BLAS_LIBS)
 ENGINE_SRCS = $(ENGINE_OBJS:.o=.c)
 
 CC_plain = $(CC)

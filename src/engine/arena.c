@@ -88,16 +88,17 @@ in_range(const char *name, uint32_t value, uint32_t min, uint32_t max, L3Error *
 L3Status
 l3_hparams_check(const L3Hparams *hp, L3Error *err)
 {
-	if (!in_range("number of layers", hp->n_layers, 1, L3_MAX_LAYERS, err) ||
-		!in_range("embedding length", hp->n_embd, 1, L3_MAX_EMBD, err) ||
-		!in_range("number of attention heads", hp->n_heads, 1, L3_MAX_HEADS, err) ||
-		!in_range("number of key/value heads", hp->n_kv_heads, 1, L3_MAX_HEADS, err) ||
-		!in_range("key length", hp->head_dim, 2, L3_MAX_HEAD_DIM, err) ||
-		!in_range("value length", hp->value_dim, 1, L3_MAX_HEAD_DIM, err) ||
-		!in_range("RoPE dimension count", hp->rope_dim, 2, hp->head_dim, err) ||
-		!in_range("feed-forward length", hp->n_ff, 1, L3_MAX_FF, err) ||
-		!in_range("vocabulary size", hp->n_vocab, 1, L3_MAX_VOCAB, err) ||
-		!in_range("context length", hp->n_ctx_train, 1, L3_MAX_CONTEXT, err) ||
+	/* in parentheses, the file's own names: GGUF keys after "llama.", config.json */
+	if (!in_range("number of layers (block_count, num_hidden_layers)", hp->n_layers, 1, L3_MAX_LAYERS, err) ||
+		!in_range("embedding length (embedding_length, hidden_size)", hp->n_embd, 1, L3_MAX_EMBD, err) ||
+		!in_range("number of attention heads (head_count, num_attention_heads)", hp->n_heads, 1, L3_MAX_HEADS, err) ||
+		!in_range("number of key/value heads (head_count_kv, num_key_value_heads)", hp->n_kv_heads, 1, L3_MAX_HEADS, err) ||
+		!in_range("key length (key_length, head_dim)", hp->head_dim, 2, L3_MAX_HEAD_DIM, err) ||
+		!in_range("value length (value_length, head_dim)", hp->value_dim, 1, L3_MAX_HEAD_DIM, err) ||
+		!in_range("RoPE dimension count (rope.dimension_count)", hp->rope_dim, 2, hp->head_dim, err) ||
+		!in_range("feed-forward length (feed_forward_length, intermediate_size)", hp->n_ff, 1, L3_MAX_FF, err) ||
+		!in_range("vocabulary size (vocab_size)", hp->n_vocab, 1, L3_MAX_VOCAB, err) ||
+		!in_range("context length (context_length, max_position_embeddings)", hp->n_ctx_train, 1, L3_MAX_CONTEXT, err) ||
 		!in_range("tied flag", hp->tied, 0, 1, err))
 		return L3_ERR_FORMAT;
 

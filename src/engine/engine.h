@@ -467,7 +467,8 @@ typedef struct L3Result
 	/*
 	 * GENERATE: bytes of the answer that are final: tokens' pieces
 	 * concatenated, minus a tail that could become a stop string.  When done:
-	 * the answer's whole length, cut before the stop string.
+	 * the answer's whole length, cut before the stop string.  Special tokens
+	 * (l3_tokenizer_is_special) and ids without a piece have no bytes.
 	 */
 	int64_t		n_bytes;
 	int32_t		n_prompt_done;	/* prompt tokens computed or found so far */

@@ -223,15 +223,15 @@ feed(const char *text, size_t piece, const char *stop, const int32_t *len, int n
 static void
 test_stops(void)
 {
-	static const int32_t len[] = {4, 6, 2};
-	static const char stop[] = "abab" "xababy" "zz";
+	static const int32_t len[] = {4, 6, 2, 4};
+	static const char stop[] = "abab" "xababy" "zz" "pqpr";
 	static const struct
 	{
 		const char *text;
 		int64_t		final;
 	}			cases[] = {
 		{"hello abab", 6}, {"aababab", 1}, {"ab ab aba b", -1}, {"xabay xababy", 7},
-		{"zabz", -1}, {"zzz", 0}, {"", -1}, {"aabzazz", 5}
+		{"zabz", -1}, {"zzz", 0}, {"", -1}, {"aabzazz", 5}, {"pqpqpr", 2}
 	};
 	bool		ok = true;
 	bool		held = true;
@@ -244,13 +244,13 @@ test_stops(void)
 		{
 			bool		never_back = false;
 
-			ok = ok && feed(cases[c].text, piece, stop, len, 3, &never_back) == cases[c].final;
+			ok = ok && feed(cases[c].text, piece, stop, len, 4, &never_back) == cases[c].final;
 			held = held && never_back;
 		}
 	tap_ok(ok, "stop strings are found wherever tokens cut the text");
 	tap_ok(held, "a byte once final is never taken back");
 
-	fixture_check(l3_stops_init(&stops, stop, len, 3, &err), &err);
+	fixture_check(l3_stops_init(&stops, stop, len, 4, &err), &err);
 	l3_stops_append(&stops, "q xaba", 6, &final);
 	tap_ok(final == 2, "the longest tail that may become a stop string is held back");
 	l3_stops_append(&stops, "q", 1, &final);

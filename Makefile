@@ -46,10 +46,11 @@ DOCS = README.md
 # ---------------------------------------------------------------- the engine
 # BASE is in both shared objects; RUN (compute, threads, OpenBLAS) only in the
 # engine worker's.
-ENGINE_RUN_SRCS = $(wildcard src/engine/kernels/*.c) \
+ENGINE_RUN_SRCS = $(filter-out %/cpu.c,$(wildcard src/engine/kernels/*.c)) \
 	$(addprefix src/engine/,$(addsuffix .c,pool kv forward sampler scheduler score \
 	model request labels stops admission))
-ENGINE_BASE_SRCS = $(filter-out $(ENGINE_RUN_SRCS),$(wildcard src/engine/*.c))
+ENGINE_BASE_SRCS = $(filter-out $(ENGINE_RUN_SRCS),$(wildcard src/engine/*.c)) \
+	src/engine/kernels/cpu.c
 ENGINE_BASE_OBJS = $(ENGINE_BASE_SRCS:.c=.o)
 ENGINE_OBJS = $(ENGINE_BASE_OBJS) $(patsubst %.c,%.o,$(wildcard $(ENGINE_RUN_SRCS)))
 

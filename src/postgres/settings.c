@@ -16,6 +16,7 @@
 
 #include "utils/guc.h"
 
+#include "kernels/cpu.h"
 #include "shmem.h"
 
 #define BATCH_TOKENS_MIN		16
@@ -72,6 +73,19 @@ static const struct config_enum_entry on_error_choices[] = {
 	{NULL, 0, false}
 };
 
+static bool
+check_cpu_features(char **newval, void **extra, GucSource source)
+{
+	unsigned	features;
+	L3Error		err;
+
+	if (l3_cpu_parse(*newval, &features, &err) == L3_OK)
+		return true;
+	GUC_check_errdetail("%s.", err.message);
+	GUC_check_errhint("%s", err.hint);
+	return false;
+}
+
 /* A directory must be absolute: processes differ in where they stand. */
 static bool
 check_directory(char **newval, void **extra, GucSource source)
@@ -103,7 +117,7 @@ llama_settings_init(void)
 							   "Limits the instruction sets that the engine uses.",
 							   "Empty means all that the CPU has.",
 							   &llama3_cpu_features, "",
-							   PGC_POSTMASTER, 0, NULL, NULL, NULL);
+							   PGC_POSTMASTER, 0, check_cpu_features, NULL, NULL);
 	DefineCustomStringVariable("llama3.default_model",
 							   "Sets the model that functions use when none is named.",
 							   "Empty means the model that was loaded first.",

@@ -606,6 +606,8 @@ check_cpu_list(void)
 	ok = ok && l3_cpu_parse("blas", &features, &err) == L3_OK && features == L3_CPU_BLAS;
 	ok = ok && l3_cpu_parse("avx2,blas", &features, &err) == L3_OK &&
 		features == (all & (L3_CPU_AVX2 | L3_CPU_BLAS));
+	ok = ok && l3_cpu_parse("avx512", &features, &err) == L3_OK &&
+		features == (all & (L3_CPU_AVX2 | L3_CPU_AVX512));
 	ok = ok && l3_cpu_parse("avx512vnni", &features, &err) == L3_OK &&
 		features == (all & ~L3_CPU_BLAS);
 	tap_ok(ok, "a level includes the lower ones and no more than the CPU has");

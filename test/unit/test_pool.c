@@ -203,7 +203,7 @@ test_idle(void)
 
 	memset(&before, 0, sizeof(before));	/* the calls fill only the kernel's part */
 	memset(&after, 0, sizeof(after));
-	pthread_sigmask(SIG_SETMASK, NULL, &before);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);	/* none blocked */
 	pool = create(4);
 	pthread_sigmask(SIG_SETMASK, NULL, &after);
 	tap_ok(memcmp(&before, &after, sizeof(before)) == 0, "the caller's signal mask is restored");

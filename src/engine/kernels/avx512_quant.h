@@ -336,7 +336,9 @@ tile_rows(const L3PackedType type, const int R, const TileArgs *args)
 			UNROLL
 			for (int r = 0; r < R; r++)
 			{
-				int			isum = halves ? sum16[2 * r + h] : sum16[2 * r] + sum16[2 * r + 1];
+				/* with many rows, some may be past m and hold anything */
+				int			isum = R > FEW_ROWS ? 0 :
+				halves ? sum16[2 * r + h] : sum16[2 * r] + sum16[2 * r + 1];
 				__m512i		idot = _mm512_setzero_si512();
 				__m512		sx = _mm512_set1_ps(xscale[r]);
 

@@ -113,8 +113,8 @@ L3Status
 l3_reader_truncated(const L3Reader *reader, uint64_t needed, L3Error *err)
 {
 	l3_error(err, L3_ERR_FORMAT, "file \"%s\" is truncated", reader->path);
-	l3_error_detail(err, "The file has %" PRIu64 " bytes; its header needs at least %" PRIu64 ".",
-					reader->size, needed);
+	l3_error_detail(err, "Its header describes %" PRIu64 " bytes, the file has %" PRIu64 ".",
+					needed, reader->size);
 	l3_error_hint(err, "The file is damaged or still being downloaded; complete the download and try again.");
 	return L3_ERR_FORMAT;
 }

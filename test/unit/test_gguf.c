@@ -299,6 +299,7 @@ test_truncated(void)
 	TinyBytes	file = tiny_gguf(&t, &vocab);
 	size_t		full = file.n;
 	size_t		accepted = 0;
+	char		detail[96];
 	L3Source   *source;
 	L3Error		err;
 	Loaded		l;
@@ -318,6 +319,9 @@ test_truncated(void)
 	tap_ok(l3_source_open_memory(file.data, full - 1, false, NULL, &source, &err) == L3_ERR_FORMAT &&
 		   strstr(err.message, "truncated") != NULL && strstr(err.hint, "download") != NULL,
 		   "a file that lacks one byte does not open: truncated, perhaps still downloading");
+	snprintf(detail, sizeof(detail), "Its header describes %zu bytes, the file has %zu.", full, full - 1);
+	if (!tap_ok(strcmp(err.detail, detail) == 0, "and the detail has both sizes"))
+		tap_note("%s", err.detail);
 	free(file.data);
 }
 
@@ -427,8 +431,13 @@ test_split(void)
 	free(l.mem);
 
 	l = load_path(path[1]);
-	tap_ok(l.arena == NULL && strstr(l.err.hint, "00001-of-00003") != NULL,
+	tap_ok(l.arena == NULL && strstr(l.err.hint, "00001-of-00003") != NULL &&
+		   strcmp(l.err.detail, "It is part 2 of 3.") == 0,
 		   "a later part leads to the first");
+	l = load_path("m-00001-of-99999.gguf");
+	tap_ok(l.arena == NULL && l.err.status == L3_ERR_UNSUPPORTED &&
+		   strstr(l.err.message, "99999") != NULL && strstr(l.err.detail, "1024") != NULL,
+		   "too many parts are told with the limit");
 
 	rename(path[1], aside);
 	l = load_path(path[0]);

@@ -142,11 +142,16 @@ list_files(L3Source *source, L3Error *err)
 		return L3_OK;
 	if (!part_of(source->path, &part, &n_parts) || n_parts == 1)
 		return l3_source_add_file(source, source->path, NULL, err);
-	if (part != 1 || n_parts < 1 || n_parts > MAX_PARTS)
+	if (n_parts > MAX_PARTS)
+	{
+		l3_error(err, L3_ERR_UNSUPPORTED, "model \"%s\" has %d parts", source->path, n_parts);
+		l3_error_detail(err, "At most %d are supported.", MAX_PARTS);
+		return L3_ERR_UNSUPPORTED;
+	}
+	if (part != 1 || n_parts < 1)
 	{
 		l3_error(err, L3_ERR_ARG, "\"%s\" is not the first part of a model", source->path);
-		l3_error_detail(err, "Found part %d of %d; at most %d parts are supported.",
-						part, n_parts, MAX_PARTS);
+		l3_error_detail(err, "It is part %d of %d.", part, n_parts);
 		l3_error_hint(err, "Give the path of the part that ends in -00001-of-%05d.gguf.", n_parts);
 		return L3_ERR_ARG;
 	}

@@ -26,7 +26,7 @@
 
 #define MAX_ROUNDS	64
 #define BANDWIDTH_BYTES (UINT64_C(1) << 30)
-#define BANDWIDTH_TASKS 64
+#define BANDWIDTH_TASKS 8
 
 static double
 now(void)
@@ -70,33 +70,42 @@ static void
 read_task(void *ctx, int task, int thread)
 {
 	size_t		n = BANDWIDTH_BYTES / 8 / BANDWIDTH_TASKS;
+	size_t		quarter = n / 4;
 	const uint64_t *p = bandwidth_memory + (size_t) task * n;
 	uint64_t	a = 0;
 	uint64_t	b = 0;
 	uint64_t	c = 0;
 	uint64_t	d = 0;
 
-	/* one word of each cache line is enough to bring the line in */
+	/* one word brings a cache line in; four streams keep the prefetchers busy */
 	(void) ctx;
 	(void) thread;
-	for (size_t i = 0; i + 32 <= n; i += 32)
+	for (size_t i = 0; i + 8 <= quarter; i += 8)
 	{
 		a += p[i];
-		b += p[i + 8];
-		c += p[i + 16];
-		d += p[i + 24];
+		b += p[i + quarter];
+		c += p[i + 2 * quarter];
+		d += p[i + 3 * quarter];
 	}
 	atomic_fetch_add(&bandwidth_sink, a + b + c + d);
 }
 
-/* Bytes per second that all threads together read from memory. */
+/* Bytes per second that all threads together read from memory: the best of three. */
 static double
 bandwidth(L3Pool *pool)
 {
-	double		start = now();
+	double		best = 0;
 
-	l3_pool_run(pool, read_task, NULL, BANDWIDTH_TASKS);
-	return BANDWIDTH_BYTES / (now() - start);
+	for (int i = 0; i < 3; i++)
+	{
+		double		start = now();
+		double		rate;
+
+		l3_pool_run(pool, read_task, NULL, BANDWIDTH_TASKS);
+		rate = BANDWIDTH_BYTES / (now() - start);
+		best = rate > best ? rate : best;
+	}
+	return best;
 }
 
 /* ------------------------------------------------------------------ figures */

@@ -24,16 +24,17 @@ deps:
 	@./test/install-deps
 
 check: deps
-	$(MAKE) all
-	$(SUDO) $(MAKE) install
+	@echo "building and installing"
+	@$(MAKE) -s all
+	@$(SUDO) $(MAKE) -s install
 	@./test/run
 
 bench: deps
-	$(MAKE) all bench-programs
+	@echo "building"
+	@$(MAKE) -s bench-programs
 	@./test/bench/run
 
 fuzz: deps
-	$(MAKE) all
 	@FUZZ_SECONDS=$(or $(FUZZ_SECONDS),600) ./test/run fuzz
 
 else

@@ -16,14 +16,16 @@ else
 	PG_USER=$(id -un)
 	as_pg() { "$@"; }
 fi
+# From a directory that every user can enter.
+as_pg_anywhere() { (cd / && as_pg "$@"); }
 
 # cluster_start DIR NAME=VALUE...: initdb and start; DIR must not exist.
 cluster_start()
 {
 	cluster_dir=$1
 	shift
-	as_pg mkdir -p "$cluster_dir/socket"
-	as_pg "$PG_BIN/initdb" -D "$cluster_dir/data" -U postgres -A trust -E UTF8 \
+	as_pg_anywhere mkdir -p "$cluster_dir/socket"
+	as_pg_anywhere "$PG_BIN/initdb" -D "$cluster_dir/data" -U postgres -A trust -E UTF8 \
 		--locale=C.UTF-8 --no-sync >"$cluster_dir.initdb.log" 2>&1 || {
 		cat "$cluster_dir.initdb.log" >&2
 		return 1
@@ -36,9 +38,9 @@ cluster_start()
 		for setting in "$@"; do
 			echo "${setting%%=*} = '${setting#*=}'"
 		done
-	} | as_pg tee -a "$cluster_dir/data/postgresql.conf" >/dev/null
+	} | as_pg_anywhere tee -a "$cluster_dir/data/postgresql.conf" >/dev/null
 	# -l would be opened by the server's user: keep the log beside the data.
-	as_pg "$PG_BIN/pg_ctl" -D "$cluster_dir/data" -l "$cluster_dir/server.log" -w -t 120 start \
+	as_pg_anywhere "$PG_BIN/pg_ctl" -D "$cluster_dir/data" -l "$cluster_dir/server.log" -w -t 120 start \
 		>/dev/null || {
 		tail -n 30 "$cluster_dir/server.log" >&2
 		return 1
@@ -48,7 +50,7 @@ cluster_start()
 # cluster_stop DIR
 cluster_stop()
 {
-	as_pg "$PG_BIN/pg_ctl" -D "$1/data" -m immediate -w stop >/dev/null 2>&1 || true
+	as_pg_anywhere "$PG_BIN/pg_ctl" -D "$1/data" -m immediate -w stop >/dev/null 2>&1 || true
 }
 
 # cluster_psql DIR ARGUMENTS...
@@ -56,5 +58,5 @@ cluster_psql()
 {
 	cluster_dir=$1
 	shift
-	as_pg "$PG_BIN/psql" -X -h "$cluster_dir/socket" -U postgres "$@"
+	as_pg_anywhere "$PG_BIN/psql" -X -h "$cluster_dir/socket" -U postgres "$@"
 }

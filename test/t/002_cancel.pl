@@ -25,7 +25,7 @@ my $segments = shared_memory_files();
 # A prompt of some thousand tokens takes seconds; an answer of as many too.
 my %phase = (
 	prefill => "SELECT llama_complete(repeat('a quick look at long prompts ', 1500), max_tokens => 1)",
-	decode => "SELECT llama_complete('once', max_tokens => 8000, temperature => 1.5, repeat_penalty => 1.2)",
+	decode => "SELECT llama_complete('once', max_tokens => 8000, repeat_penalty => 0.1)",
 );
 
 sub in_phase

@@ -38,7 +38,7 @@ is($wrong, 0, 'each as alone');
 nothing_left_behind($node, $segments, 'after 100 connections');
 
 # --- a full queue: callers wait, can be cancelled, and get their turn
-my $long = "SELECT llama_complete('fill', max_tokens => 3000, temperature => 1.5, repeat_penalty => 1.2, model => 'slow')";
+my $long = "SELECT llama_complete('fill', max_tokens => 3000, repeat_penalty => 0.1, model => 'slow')";
 my @filling = map { spawn_sql($node, $long) } 1 .. 8;
 ok(wait_until('the queue is full', sub {
 	$node->safe_psql('postgres', 'SELECT slots_in_use = slots FROM llama_stat') eq 't' }),

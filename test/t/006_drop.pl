@@ -10,9 +10,9 @@ use Test::More;
 use Llama3Test;
 
 make_model('slow.gguf', 'slow');
-my $node = start_node('main', "llama3.models = 'slow.gguf'");
+my $node = start_node('main', "llama3.models = 'slow.gguf'", 'llama3.kv_cache_size = 1GB');
 my $segments = shared_memory_files();
-my $long = "SELECT llama_complete('on and on', max_tokens => 4000, temperature => 1.5, repeat_penalty => 1.2)";
+my $long = "SELECT llama_complete('on and on', max_tokens => 8000, repeat_penalty => 0.1)";
 
 # --- the engine answers DROP DATABASE's barrier while it computes
 $node->safe_psql('postgres', 'CREATE DATABASE other');

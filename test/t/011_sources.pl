@@ -54,7 +54,21 @@ isnt($node->safe_psql('postgres', "SELECT llama_generate('hello', max_tokens => 
 my ($ret, $out, $err) = $node->psql('postgres', "SELECT llama_load_model('hf', 'x', quantize => 'q2')",
 	extra_params => [ '-v', 'VERBOSITY=verbose' ]);
 is(sqlstate_of($err), '22023', 'an unknown quantisation is refused');
-$node->safe_psql('postgres', "SELECT llama_unload_model('q')");
+my $quantized = $node->safe_psql('postgres', 'SELECT checksum FROM llama_models');
+
+# --- and from the server's list
+$node->append_conf('postgresql.conf', "llama3.models = 'small=hf quantize=q8_0, hf, odd=hf  speed=fast, worse = hf quantize=q2'\n");
+$node->restart;
+is($node->safe_psql('postgres', "SELECT llama_count_tokens('x', model => 'small') > 0, checksum FROM llama_models WHERE name = 'small'"),
+	"t|$quantized", 'quantised by llama3.models: the same weights');
+isnt($node->safe_psql('postgres', "SELECT checksum FROM llama_models WHERE name = 'hf'"), $quantized,
+	'and beside it those of the file');
+is($node->safe_psql('postgres', "SELECT state, error FROM llama_models WHERE name = 'odd'"),
+	'failed|unknown option "speed"', 'an unknown option is reported');
+is($node->safe_psql('postgres', "SELECT state, error FROM llama_models WHERE name = 'worse'"),
+	'failed|unknown quantization "q2"', 'and an unknown quantisation');
+$node->append_conf('postgresql.conf', "llama3.models = ''\n");
+$node->restart;
 
 # --- every file type of the contract, through SQL
 for my $type (qw(f32 f16 bf16 q8_0 q4_0 q4_1 q5_0 q5_1 q2_k q3_k q4_k q5_k q6_k iq4_nl iq4_xs))
@@ -79,7 +93,12 @@ like($err, qr/00002-of-00003/, 'a missing part is named');
 for my $chat (qw(none unknown))
 {
 	mkmodel('--type', 'q8_0', '--chat', $chat, '--out', "$dir/chat-$chat.gguf");
-	load_model("chat-$chat.gguf", $chat);
+	my $level = $chat eq 'none' ? 'NOTICE' : 'WARNING';
+	($ret, $out, $err) = $node->psql('postgres', "SELECT llama_load_model('chat-$chat.gguf', '$chat')");
+	like($err, qr/^psql:.*$level:  model "$chat" cannot chat\n.*DETAIL:  .*template.*HINT:  .*llama_complete/s,
+		"$chat chat template: said at once");
+	is($node->safe_psql('postgres', "SELECT chat_form FROM llama_models WHERE name = '$chat'"), $chat,
+		"$chat chat template: shown in llama_models");
 	isnt($node->safe_psql('postgres', "SELECT llama_complete('hello', max_tokens => 5, model => '$chat')"), '',
 		"$chat chat template: llama_complete answers");
 	for my $call ("llama_generate('x', model => '$chat')",
@@ -93,6 +112,18 @@ for my $chat (qw(none unknown))
 	}
 	like($err, qr/llama_complete/, 'which says what can be called');
 }
+
+# --- names that come from the path
+system("cp $dir/hf/* $dir") == 0 or BAIL_OUT('cp failed');
+is($node->safe_psql('postgres', "SELECT llama_load_model('.')"), $dir =~ s{.*/}{}r,
+	'the model directory itself: its own name');
+is($node->safe_psql('postgres', "SELECT llama_load_model('hf/.')"), 'hf', 'a directory with a dot after it');
+is($node->safe_psql('postgres', "SELECT name, general_name IS NOT NULL FROM llama_model_plan('./hf/')"), 'hf|t',
+	'the plan has the name that the model would get');
+mkmodel('--type', 'q8_0', '--out', "$dir/two words.gguf");
+($ret, $out, $err) = $node->psql('postgres', "SELECT llama_load_model('two words.gguf')");
+like($err, qr/invalid model name "two words".*HINT:  Give the model a name.*name =>/s,
+	'a path that gives no name: the hint says to give one');
 $node->stop;
 
 # --- an instruction set that does not exist: said in the log with the known
@@ -102,12 +133,23 @@ $broken->init;
 $broken->append_conf('postgresql.conf', "shared_preload_libraries = 'llama3'\n"
 	. "llama3.cpu_features = 'no_such_set'\n");
 $broken->start;
-like(slurp_file($broken->logfile), qr/no_such_set.*avx512vnni/s,
+like(slurp_file($broken->logfile), qr/DETAIL:  Unknown CPU feature "no_such_set"\.\n.*HINT:.*avx512vnni/,
 	'an unknown instruction set is reported with the known ones');
 is($broken->safe_psql('postgres', 'SHOW llama3.cpu_features'), '', 'and not used');
 $broken->stop;
 
-# --- background processes that cannot start: callers are told, none hangs
+# --- background processes that cannot start: callers are told, none hangs; the
+# first call waits whether they come, the next is told at once
+my $libraries = "$PostgreSQL::Test::Utils::tmp_check/libraries";
+mkdir $libraries;
+symlink run_command([ 'pg_config', '--pkglibdir' ]) . '/llama3.so', "$libraries/llama3.so";
+my $no_engine = PostgreSQL::Test::Cluster->new('no_engine');
+$no_engine->init;
+$no_engine->append_conf('postgresql.conf', "shared_preload_libraries = '\$libdir/llama3'\n"
+	. "llama3.model_directory = '$dir'\nllama3.models = 'whole.gguf'\ndynamic_library_path = '$libraries'\n");
+$no_engine->start;
+$no_engine->safe_psql('postgres', 'CREATE EXTENSION llama3');
+
 $broken->append_conf('postgresql.conf', "shared_preload_libraries = '\$libdir/llama3'\n"
 	. "llama3.cpu_features = ''\nllama3.model_directory = '$dir'\nllama3.models = 'whole.gguf'\n"
 	. "dynamic_library_path = '/nonexistent'\n");
@@ -117,6 +159,15 @@ $broken->safe_psql('postgres', 'CREATE EXTENSION llama3');
 	extra_params => [ '-v', 'VERBOSITY=verbose' ]);
 is(sqlstate_of($err), '57P03', 'without background processes a call ends with 57P03');
 like($err, qr/HINT:.*log/, 'and a hint');
-$broken->stop;
+for my $server ($broken, $no_engine)
+{
+	my $what = $server == $broken ? 'no loader' : 'no engine';
+	$server->psql('postgres', "SELECT llama_complete('hello')") if $server == $no_engine;
+	# Less than the second after which one who waits looks around.
+	($ret, $out, $err) = $server->psql('postgres', "SET statement_timeout = '900ms'; SELECT llama_complete('hello')",
+		extra_params => [ '-v', 'VERBOSITY=verbose' ]);
+	is(sqlstate_of($err), '57P03', "$what: the next call is told at once");
+	$server->stop;
+}
 
 done_testing();

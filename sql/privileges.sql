@@ -2,10 +2,6 @@
 CREATE ROLE llama3_user;
 CREATE ROLE llama3_monitor IN ROLE pg_read_all_stats;
 
--- every object says what it is
-SELECT count(*) AS without_comment FROM pg_depend d JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
-WHERE e.extname = 'llama3' AND d.deptype = 'e' AND obj_description(d.objid, d.classid::regclass::name) IS NULL
-	AND d.classid IN ('pg_proc'::regclass, 'pg_class'::regclass);
 SELECT count(*) AS in_the_extension FROM pg_proc WHERE proname LIKE 'llama\_%';
 
 -- what anybody may call, and what not

@@ -241,14 +241,24 @@ detach_unloading(void)
  * ----------------------------------------------------------------
  */
 
-/* The place is free again; the slot has been seen to. */
+static void publish_stats(void);
+static void report_activity(void);
+
+/* The engine computes the request no more. */
 static void
-forget(Running *running)
+leave_engine(Running *running)
 {
-	running->slot = NULL;
 	running->sequence = NULL;
 	running->attached->n_running--;
 	self.n_running--;
+}
+
+/* Hand the slot on; the place is free again. */
+static void
+finish(Running *running)
+{
+	llama_slot_finish(running->slot, &running->result);
+	running->slot = NULL;
 }
 
 /* Publish how far a request is, and wake its backend if it waits for that. */
@@ -305,15 +315,20 @@ drop_abandoned(void)
 			continue;
 		if (running->sequence != NULL)
 			l3_engine_cancel(self.engine, running->sequence);
-		llama_slot_finish(running->slot, &running->result);
-		forget(running);
+		leave_engine(running);
+		finish(running);
 	}
 }
 
-/* Hand on what the last step finished. */
+/*
+ * Hand on what the last step finished.  The views are brought up to date
+ * first: who has his answer does not find the worker still at it.
+ */
 static void
 finish_done(void)
 {
+	bool		any = false;
+
 	for (int i = 0; i < self.max_running; i++)
 	{
 		Running    *running = &self.running[i];
@@ -321,8 +336,17 @@ finish_done(void)
 		if (running->slot == NULL || !running->done)
 			continue;
 		publish(running->slot, &running->result);
-		llama_slot_finish(running->slot, &running->result);
-		forget(running);
+		leave_engine(running);
+		any = true;
+	}
+	publish_stats();
+	if (!any)
+		return;
+	report_activity();
+	for (int i = 0; i < self.max_running; i++)
+	{
+		if (self.running[i].slot != NULL && self.running[i].done)
+			finish(&self.running[i]);
 	}
 }
 
@@ -540,7 +564,8 @@ report_activity(void)
 	self.shown_generation = generation;
 	if (self.n_running == 0)
 	{
-		pgstat_report_activity(STATE_IDLE, NULL);
+		snprintf(activity, sizeof(activity), "llama3 engine %d: idle", self.number + 1);
+		pgstat_report_activity(STATE_IDLE, activity);
 		return;
 	}
 	/* A request's pin keeps the name in place. */
@@ -686,8 +711,7 @@ llama3_engine_main(int number)
 			continue;
 		}
 		(void) l3_engine_step(self.engine);
-		finish_done();
 		drop_abandoned();
-		publish_stats();
+		finish_done();
 	}
 }

@@ -369,10 +369,11 @@ llama_wait(LlamaRequest *request, int64 n_bytes_seen)
 		if (request->result.n_bytes > n_bytes_seen)
 			return false;
 
+		/* Before the sleep: in an outage that is known nobody waits. */
+		llama_require_workers();
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 LLAMA_LIVENESS_MS, wait_event);
 		CHECK_FOR_INTERRUPTS();
-		llama_require_workers();
 	}
 	if (request->result.status != L3_OK)
 		llama_raise(&request->result.error);

@@ -232,9 +232,9 @@ find_model(const char *name, LlamaModel *model, dsm_handle *tokenizer, Size *tok
 			ConditionVariablePrepareToSleep(&llama_shared->registry_changed);
 			continue;
 		}
+		llama_require_loader();
 		(void) ConditionVariableTimedSleep(&llama_shared->registry_changed,
 										   LLAMA_LIVENESS_MS, wait_event);
-		llama_require_loader();
 	}
 }
 

@@ -263,10 +263,10 @@ llama_slot_acquire(void (*collect) (void))
 			LWLockRelease(llama_shared->queue_lock);
 			if (slot != NULL)
 				break;
+			llama_require_workers();
 			(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 							 LLAMA_LIVENESS_MS, wait_event);
 			CHECK_FOR_INTERRUPTS();
-			llama_require_workers();
 		}
 	}
 	PG_CATCH();

@@ -259,6 +259,7 @@ REVOKE ALL ON FUNCTION llama_unload_model(text, boolean) FROM PUBLIC;
 
 CREATE FUNCTION llama_model_plan(path text, quantize text DEFAULT NULL,
 	OUT name text,
+	OUT general_name text,
 	OUT architecture text,
 	OUT parameters bigint,
 	OUT file_types text,
@@ -306,7 +307,7 @@ CREATE FUNCTION llama_models(
 	LANGUAGE C VOLATILE PARALLEL SAFE ROWS 4;
 COMMENT ON FUNCTION llama_models() IS 'models in shared memory; see the view llama_models';
 
-CREATE VIEW llama_models AS SELECT * FROM llama_models();
+CREATE VIEW llama_models AS SELECT * FROM llama_models() ORDER BY name COLLATE pg_catalog."C";
 COMMENT ON VIEW llama_models IS
 	'models in shared memory: loading, ready, unloading, or failed with the reason';
 GRANT SELECT ON llama_models TO PUBLIC;

@@ -9,7 +9,7 @@ FROM llama_model_plan('tiny.gguf');
 
 -- the same file under another name is the same function
 SELECT llama_load_model('tiny.gguf', 'second');
-SELECT name, state FROM llama_models ORDER BY name;
+SELECT name, state FROM llama_models;
 SELECT count(DISTINCT checksum) AS checksums FROM llama_models;
 SELECT llama_generate('x', max_tokens => 16, model => 'second') = llama_generate('x', max_tokens => 16, model => 'tiny') AS same_answer,
 	llama_embed('x', model => 'second') = llama_embed('x', model => 'tiny') AS same_embedding;

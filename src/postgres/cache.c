@@ -244,6 +244,16 @@ damaged:
 	return false;
 }
 
+bool
+llama_cache_exists(const char *name, const char *source, L3Quantize quantize)
+{
+	LlamaCacheFile cache;
+	struct stat st;
+
+	set_path(&cache, name, source_identity(source, quantize));
+	return stat(cache.path, &st) == 0;
+}
+
 static void
 temporary_path(const LlamaCacheFile *cache, char *path, Size size)
 {

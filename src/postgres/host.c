@@ -18,11 +18,13 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "storage/dsm_impl.h"
 #include "storage/fd.h"
 
 #include "shmem.h"
 
 #define CGROUP_ROOT		"/sys/fs/cgroup"
+#define MEGABYTE		(1024 * 1024)
 
 /*
  * Value of a line "key value" (or "key: value kB") in a small text file, in
@@ -149,6 +151,87 @@ llama_disk_free(const char *path)
 	if (statvfs(path, &fs) != 0)
 		return PG_UINT64_MAX;
 	return (uint64) fs.f_bavail * fs.f_frsize;
+}
+
+/* ----------------------------------------------------------------
+ *		Room for a model: one answer for llama_model_plan and for the load
+ * ----------------------------------------------------------------
+ */
+
+LlamaNeed
+llama_load_need(const L3Plan *plan, bool cached)
+{
+	bool		in_file = llama3_weights_cache[0] != '\0';
+	LlamaNeed	need;
+
+	need.segments = plan->tokenizer_bytes + (in_file ? 0 : plan->weight_bytes);
+	need.file = in_file && !cached ? plan->weight_bytes + plan->tokenizer_bytes : 0;
+	need.memory = need.segments +
+		(plan->workspace_bytes + plan->kv_bytes_per_token) * llama3_workers;
+	return need;
+}
+
+/* Where dynamic shared memory takes file space, or NULL. */
+static const char *
+segments_directory(void)
+{
+	switch (dynamic_shared_memory_type)
+	{
+		case DSM_IMPL_POSIX:
+			return "/dev/shm";
+		case DSM_IMPL_MMAP:
+			return PG_DYNSHMEM_DIR;
+		default:
+			return NULL;
+	}
+}
+
+/* The rest of a shortage's message: what is needed, what is free, and where. */
+static bool
+no_room(L3Error *err, uint64 need, uint64 free, const char *where, const char *hint)
+{
+	l3_error_detail(err, "It needs %llu MB, and %llu MB are free%s%s.",
+					(unsigned long long) (need / MEGABYTE + 1),
+					(unsigned long long) (free / MEGABYTE),
+					where[0] != '\0' ? " in " : "", where);
+	l3_error_hint(err, "%s", hint);
+	return false;
+}
+
+/*
+ * The kernel would rather kill a process later than refuse memory now, and
+ * what PostgreSQL says of a full /dev/shm helps nobody.
+ */
+bool
+llama_has_room(const char *name, const LlamaNeed *need, L3Error *err)
+{
+	const char *directory = segments_directory();
+	uint64		prepared = (uint64) min_dynamic_shared_memory * MEGABYTE;
+	uint64		free;
+
+	if (directory != NULL && need->segments > prepared &&
+		need->segments > (free = llama_disk_free(directory)))
+	{
+		l3_error(err, L3_ERR_MEMORY, "not enough shared memory to load model \"%s\"", name);
+		return no_room(err, need->segments, free, directory,
+					   llama3_weights_cache[0] != '\0' ?
+					   "Enlarge it (for a container with its --shm-size option)." :
+					   "Enlarge it (for a container with its --shm-size option), or set llama3.weights_cache to keep weights in files.");
+	}
+	if (need->file > 0 && need->file > (free = llama_disk_free(llama3_weights_cache)))
+	{
+		l3_error(err, L3_ERR_IO, "not enough disk space to load model \"%s\"", name);
+		err->saved_errno = ENOSPC;
+		return no_room(err, need->file, free, llama3_weights_cache,
+					   "Make room there, or have llama3.weights_cache name another directory.");
+	}
+	if (need->memory > (free = llama_memory_free()))
+	{
+		l3_error(err, L3_ERR_MEMORY, "not enough memory to load model \"%s\"", name);
+		return no_room(err, need->memory, free, "",
+					   "Unload another model, or load a file with smaller weights (llama_model_plan() tells what one needs).");
+	}
+	return true;
 }
 
 /* CPUs that a group's quota is worth, rounded up; INT_MAX without one. */

@@ -22,16 +22,12 @@
  */
 #include "postgres.h"
 
-#include <unistd.h>
-
 #include "miscadmin.h"
-#include "storage/dsm_impl.h"
 #include "storage/ipc.h"
 #include "utils/memutils.h"
 
+#include "prompt.h"
 #include "shmem.h"
-
-#define MEGABYTE		(1024 * 1024)
 
 typedef struct Loading
 {
@@ -182,6 +178,7 @@ publish(Loading *loading, TimestampTz start)
 	entry->hparams = *l3_arena_hparams(loading->arena);
 	l3_arena_checksum(loading->arena, entry->checksum);
 	entry->chat_form = l3_tokenizer_chat_form(loading->tok);
+	entry->has_template = l3_tokenizer_has_template(loading->tok);
 	entry->n_params = l3_arena_n_params(loading->arena);
 	strlcpy(entry->packed_types, loading->packed_types, sizeof(entry->packed_types));
 	entry->load_seconds = (double) (now - start) / USECS_PER_SEC;
@@ -264,37 +261,14 @@ create_segment(uint64 size)
 	return segment;
 }
 
-/*
- * Raise when segments of that many bytes would not fit.  The kernel would
- * rather kill a process later than refuse now.
- */
+/* Raise when there is no room for the load. */
 static void
-require_memory(const char *name, uint64 need)
+require_room(const char *name, const LlamaNeed *need)
 {
-	uint64		memory = llama_memory_free();
-	uint64		prepared = (uint64) min_dynamic_shared_memory * MEGABYTE;
+	L3Error		err;
 
-	if (dynamic_shared_memory_type == DSM_IMPL_POSIX && need > prepared)
-	{
-		uint64		shm = llama_disk_free("/dev/shm");
-
-		if (need > shm)
-			ereport(ERROR,
-					(errcode(ERRCODE_OUT_OF_MEMORY),
-					 errmsg("not enough shared memory to load model \"%s\"", name),
-					 errdetail("It needs %llu MB, and %llu MB are free in /dev/shm.",
-							   (unsigned long long) (need / MEGABYTE + 1),
-							   (unsigned long long) (shm / MEGABYTE)),
-					 errhint("Enlarge /dev/shm (for a container with its --shm-size option), or set llama3.weights_cache to keep weights in files.")));
-	}
-	if (need > memory)
-		ereport(ERROR,
-				(errcode(ERRCODE_OUT_OF_MEMORY),
-				 errmsg("not enough memory to load model \"%s\"", name),
-				 errdetail("It needs %llu MB, and %llu MB are free.",
-						   (unsigned long long) (need / MEGABYTE + 1),
-						   (unsigned long long) (memory / MEGABYTE)),
-				 errhint("Unload another model, or load a file with smaller weights (llama_model_plan() tells what one needs).")));
+	if (!llama_has_room(name, need, &err))
+		llama_raise(&err);
 }
 
 /* ----------------------------------------------------------------
@@ -348,9 +322,14 @@ use_cached(Loading *loading)
 {
 	LlamaCacheFile *cache = &loading->cache;
 	uint8	   *image = cache->map + llama_cache_tokenizer_offset(cache->weights_size);
+	L3Plan		plan;
+	LlamaNeed	need;
 	L3Error		err;
 
-	require_memory(loading->name, cache->tokenizer_size);
+	memset(&plan, 0, sizeof(plan));
+	plan.tokenizer_bytes = cache->tokenizer_size;
+	need = llama_load_need(&plan, true);
+	require_room(loading->name, &need);
 	loading->tokenizer = create_segment(cache->tokenizer_size);
 	memcpy(dsm_segment_address(loading->tokenizer), image, cache->tokenizer_size);
 	loading->tok = l3_tokenizer_check(dsm_segment_address(loading->tokenizer),
@@ -370,6 +349,7 @@ pack(Loading *loading, const char *path, L3Quantize quantize)
 	const L3LoadOptions load_options = {.quantize = quantize};
 	L3EngineOptions engine_options;
 	L3Plan		plan;
+	LlamaNeed	need;
 	L3Error		err;
 	uint64		weights_size;
 	uint64		tokenizer_size;
@@ -387,7 +367,8 @@ pack(Loading *loading, const char *path, L3Quantize quantize)
 	tokenizer_size = l3_source_tokenizer_size(loading->source);
 	loading->cache.tokenizer_size = tokenizer_size;
 
-	require_memory(loading->name, tokenizer_size + (use_file ? 0 : weights_size));
+	need = llama_load_need(&plan, false);
+	require_room(loading->name, &need);
 	loading->tokenizer = create_segment(tokenizer_size);
 	tokenizer = dsm_segment_address(loading->tokenizer);
 	if (l3_source_build_tokenizer(loading->source, tokenizer, tokenizer_size, &err) != L3_OK)
@@ -422,6 +403,19 @@ pack(Loading *loading, const char *path, L3Quantize quantize)
 		llama_cache_finish(&loading->cache);
 }
 
+/*
+ * Who loads a model wants to know at once that most functions will refuse it.
+ * That of a base model is no surprise; that of a template which llama3 does not
+ * know is.
+ */
+static void
+report_chat(const Loading *loading)
+{
+	int			elevel = l3_tokenizer_has_template(loading->tok) ? WARNING : NOTICE;
+
+	llama_report_chat(MyBackendType == B_BACKEND ? elevel : LOG, loading->name, loading->tok);
+}
+
 void
 llama_load(const char *name, const char *path, L3Quantize quantize)
 {
@@ -442,6 +436,7 @@ llama_load(const char *name, const char *path, L3Quantize quantize)
 		else
 			pack(&loading, path, quantize);
 		publish(&loading, start);
+		report_chat(&loading);
 	}
 	PG_END_ENSURE_ERROR_CLEANUP(abort_loading, PointerGetDatum(&loading));
 

@@ -105,8 +105,45 @@ recover(void)
 }
 
 /*
- * Load one item of the list, "path" or "name=path", if it is wanted; load
- * false: only remember its name.
+ * Cut an option, a last word "key=value" after white space, off an item.  NULL
+ * when there is none.
+ */
+static char *
+cut_option(char *item)
+{
+	char	   *word = item + strlen(item);
+
+	while (word > item && !isspace((unsigned char) word[-1]))
+		word--;
+	/* "=path" belongs to "name =path". */
+	if (word == item || word[0] == '=' || strchr(word, '=') == NULL)
+		return NULL;
+	word[-1] = '\0';
+	(void) trim(item);
+	return word;
+}
+
+/* What an option says, NULL for none. */
+static L3Quantize
+read_option(char *option)
+{
+	char	   *equals;
+
+	if (option == NULL)
+		return L3_QUANTIZE_NONE;
+	equals = strchr(option, '=');
+	*equals = '\0';
+	if (strcmp(option, "quantize") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("unknown option \"%s\"", option),
+				 errhint("The only one is \"quantize\", as in: name=path quantize=q8_0")));
+	return llama_quantize(equals + 1);
+}
+
+/*
+ * Load one item of the list, "path" or "name=path", perhaps with an option, if
+ * it is wanted; load false: only remember its name.
  */
 static void
 load_item(char *item, bool load, MemoryContext context)
@@ -116,7 +153,9 @@ load_item(char *item, bool load, MemoryContext context)
 
 	PG_TRY();
 	{
+		char	   *option = cut_option(item);
 		char	   *equals = strchr(item, '=');
+		L3Quantize	quantize;
 
 		path = llama_absolute_path(equals != NULL ? trim(equals + 1) : item);
 		if (equals != NULL)
@@ -126,16 +165,17 @@ load_item(char *item, bool load, MemoryContext context)
 		}
 		else
 			name = llama_default_name(path);
-		llama_check_name(name);
+		llama_check_name(name, equals == NULL ? "Give the model a name of its own: name=path" : NULL);
+		quantize = read_option(option);
 		load = load && wanted(name);
 		if (!seen(name))
 			remember(name);
 		if (load)
 		{
-			char	   *activity = psprintf("loading model %s", name);
+			char	   *activity = psprintf("llama3 loader: loading %s", name);
 
 			pgstat_report_activity(STATE_RUNNING, activity);
-			llama_load(name, path, L3_QUANTIZE_NONE);
+			llama_load(name, path, quantize);
 			ereport(LOG, (errmsg("model \"%s\" was loaded from \"%s\"", name, path)));
 		}
 	}
@@ -177,7 +217,7 @@ load_list(bool load)
 			load_item(item, load, context);
 		CHECK_FOR_INTERRUPTS();
 	}
-	pgstat_report_activity(STATE_IDLE, NULL);
+	pgstat_report_activity(STATE_IDLE, "llama3 loader: idle");
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
 }

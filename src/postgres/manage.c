@@ -42,34 +42,37 @@ PG_FUNCTION_INFO_V1(llama_model_plan);
  * Names are shared by all databases and become part of file names, so they
  * are printable ASCII without what separates lists and paths.
  */
-void
-llama_check_name(const char *name)
+bool
+llama_valid_name(const char *name)
 {
 	bool		valid = name[0] != '\0' && name[0] != '.' && strlen(name) < NAMEDATALEN;
 
 	for (const char *c = name; *c != '\0'; c++)
 		valid = valid && (unsigned char) *c > 0x20 && (unsigned char) *c < 0x7f &&
 			strchr("/\\,='\"", *c) == NULL;
-	if (!valid)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_NAME),
-				 errmsg("invalid model name \"%s\"", name),
-				 errdetail("A name has 1 to %d printable ASCII characters, no spaces, quotes, commas, slashes or equals signs, and no leading dot.",
-						   NAMEDATALEN - 1)));
+	return valid;
+}
+
+void
+llama_check_name(const char *name, const char *hint)
+{
+	if (llama_valid_name(name))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_NAME),
+			 errmsg("invalid model name \"%s\"", name),
+			 errdetail("A name has 1 to %d printable ASCII characters, no spaces, quotes, commas, slashes or equals signs, and no leading dot.",
+					   NAMEDATALEN - 1),
+			 hint != NULL ? errhint("%s", hint) : 0));
 }
 
 char *
 llama_default_name(const char *path)
 {
-	char	   *name = pstrdup(path);
-	char	   *slash;
-	Size		len;
+	const char *slash = strrchr(path, '/');
+	char	   *name = pstrdup(slash != NULL ? slash + 1 : path);
+	Size		len = strlen(name);
 
-	canonicalize_path(name);
-	slash = strrchr(name, '/');
-	if (slash != NULL)
-		name = slash + 1;
-	len = strlen(name);
 	if (len > 5 && pg_strcasecmp(name + len - 5, ".gguf") == 0)
 	{
 		int			part;
@@ -153,20 +156,22 @@ readable_path(const char *path)
 	return pstrdup(resolved);
 }
 
-static L3Quantize
-parse_quantize(FunctionCallInfo fcinfo, int arg)
+L3Quantize
+llama_quantize(const char *name)
 {
-	char	   *quantize;
-
-	if (PG_ARGISNULL(arg))
-		return L3_QUANTIZE_NONE;
-	quantize = text_to_cstring(PG_GETARG_TEXT_PP(arg));
-	if (pg_strcasecmp(quantize, "q8_0") != 0)
+	if (pg_strcasecmp(name, "q8_0") != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("unknown quantization \"%s\"", quantize),
-				 errhint("The only one is \"q8_0\"; NULL keeps the types of the file.")));
+				 errmsg("unknown quantization \"%s\"", name),
+				 errhint("The only one is \"q8_0\"; without one the types of the file are kept.")));
 	return L3_QUANTIZE_Q8_0;
+}
+
+static L3Quantize
+quantize_argument(FunctionCallInfo fcinfo, int arg)
+{
+	return PG_ARGISNULL(arg) ? L3_QUANTIZE_NONE :
+		llama_quantize(text_to_cstring(PG_GETARG_TEXT_PP(arg)));
 }
 
 static char *
@@ -195,10 +200,10 @@ llama_load_model(PG_FUNCTION_ARGS)
 	given = required_text(fcinfo, 0, "path");
 	path = readable_path(given);
 	/* The name that was written counts, not that behind a symbolic link. */
-	name = PG_ARGISNULL(1) ? llama_default_name(given) :
+	name = PG_ARGISNULL(1) ? llama_default_name(llama_absolute_path(given)) :
 		text_to_cstring(PG_GETARG_TEXT_PP(1));
-	llama_check_name(name);
-	llama_load(name, path, parse_quantize(fcinfo, 2));
+	llama_check_name(name, PG_ARGISNULL(1) ? "Give the model a name of its own with name => ..." : NULL);
+	llama_load(name, path, quantize_argument(fcinfo, 2));
 	PG_RETURN_TEXT_P(cstring_to_text(name));
 }
 
@@ -336,23 +341,23 @@ llama_unload_model(PG_FUNCTION_ARGS)
  * ----------------------------------------------------------------
  */
 
-#define PLAN_COLUMNS	14
+#define PLAN_COLUMNS	15
 
 /* In words: does it fit, and what else is to be said. */
 static char *
-plan_note(const L3Plan *plan, uint64 memory, bool *fits)
+plan_note(const L3Plan *plan, const char *name, const LlamaNeed *need, uint64 memory, bool *fits)
 {
 	StringInfoData note;
-	uint64		kv_limit = (uint64) llama3_kv_cache_size * MEGABYTE;
-	uint64		fixed = plan->weight_bytes + plan->tokenizer_bytes +
-	plan->workspace_bytes * llama3_workers;
+	L3Error		err;
 
 	initStringInfo(&note);
-	*fits = fixed + plan->kv_bytes_per_token <= memory;
+	*fits = llama_has_room(name, need, &err);
 	if (*fits)
 	{
-		uint64		room = Min((memory - fixed) / llama3_workers, kv_limit);
-		uint64		tokens = plan->kv_bytes_per_token > 0 ? room / plan->kv_bytes_per_token : 0;
+		uint64		room = memory - Min(memory, need->memory) +
+		plan->kv_bytes_per_token * llama3_workers;
+		uint64		kv_limit = (uint64) llama3_kv_cache_size * MEGABYTE;
+		uint64		tokens = Min(room / llama3_workers, kv_limit) / Max(plan->kv_bytes_per_token, 1);
 
 		appendStringInfo(&note, "fits with room for %llu tokens of KV cache",
 						 (unsigned long long) tokens);
@@ -361,10 +366,11 @@ plan_note(const L3Plan *plan, uint64 memory, bool *fits)
 		if (tokens < plan->hparams.n_ctx_train)
 			appendStringInfo(&note, ", which is less than the context of %u",
 							 plan->hparams.n_ctx_train);
+		if (llama3_weights_cache[0] != '\0' && plan->weight_bytes > memory - Min(memory, need->memory))
+			appendStringInfoString(&note, "; the weights are more than the free memory, and would be read from their file again and again");
 	}
 	else
-		appendStringInfo(&note, "needs %llu MB more memory than is free",
-						 (unsigned long long) ((fixed + plan->kv_bytes_per_token - memory) / MEGABYTE + 1));
+		appendStringInfo(&note, "%s: %s %s", err.message, err.detail, err.hint);
 	if (strcmp(plan->file_types, plan->packed_types) != 0)
 		appendStringInfoString(&note, "; some tensors change their type in memory, see packed_types");
 	return note.data;
@@ -399,8 +405,13 @@ llama_model_plan(PG_FUNCTION_ARGS)
 	TupleDesc	tupdesc;
 	Datum		values[PLAN_COLUMNS];
 	bool		nulls[PLAN_COLUMNS] = {0};
-	char	   *path = readable_path(required_text(fcinfo, 0, "path"));
+	char	   *given = required_text(fcinfo, 0, "path");
+	char	   *path = readable_path(given);
+	char	   *name = llama_default_name(llama_absolute_path(given));
+	L3Quantize	quantize = quantize_argument(fcinfo, 1);
 	uint64		memory = llama_memory_free();
+	LlamaNeed	need;
+	bool		cached;
 	bool		fits;
 	char	   *note;
 	L3Plan		plan;
@@ -409,26 +420,31 @@ llama_model_plan(PG_FUNCTION_ARGS)
 	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE ||
 		tupdesc->natts != PLAN_COLUMNS)
 		elog(ERROR, "unexpected result type of llama_model_plan");
-	read_plan(path, parse_quantize(fcinfo, 1), &plan, &problem);
-	note = plan_note(&plan, memory, &fits);
+	read_plan(path, quantize, &plan, &problem);
+	cached = llama3_weights_cache[0] != '\0' && llama_valid_name(name) &&
+		llama_cache_exists(name, path, quantize);
+	need = llama_load_need(&plan, cached);
+	note = plan_note(&plan, name, &need, memory, &fits);
 	if (problem.message[0] != '\0')
-		note = psprintf("cannot be loaded: %s; apart from that it %s", problem.message, note);
+		note = psprintf("cannot be loaded: %s; apart from that: %s", problem.message, note);
 
-	values[0] = CStringGetTextDatum(plan.name);
-	nulls[0] = plan.name[0] == '\0';
-	values[1] = CStringGetTextDatum(plan.architecture);
-	values[2] = Int64GetDatum(plan.n_params);
-	values[3] = CStringGetTextDatum(plan.file_types);
-	values[4] = CStringGetTextDatum(plan.packed_types);
-	values[5] = Int64GetDatum(plan.file_bytes);
-	values[6] = Int64GetDatum(plan.weight_bytes);
-	values[7] = Int64GetDatum(plan.tokenizer_bytes);
-	values[8] = Int64GetDatum(plan.kv_bytes_per_token);
-	values[9] = Int64GetDatum(plan.workspace_bytes);
-	values[10] = Int32GetDatum(plan.hparams.n_ctx_train);
-	values[11] = Int64GetDatum(memory);
-	nulls[11] = memory == PG_UINT64_MAX;
-	values[12] = BoolGetDatum(fits && problem.message[0] == '\0');
-	values[13] = CStringGetTextDatum(note);
+	values[0] = CStringGetTextDatum(name);
+	nulls[0] = !llama_valid_name(name);
+	values[1] = CStringGetTextDatum(plan.name);
+	nulls[1] = plan.name[0] == '\0';
+	values[2] = CStringGetTextDatum(plan.architecture);
+	values[3] = Int64GetDatum(plan.n_params);
+	values[4] = CStringGetTextDatum(plan.file_types);
+	values[5] = CStringGetTextDatum(plan.packed_types);
+	values[6] = Int64GetDatum(plan.file_bytes);
+	values[7] = Int64GetDatum(plan.weight_bytes);
+	values[8] = Int64GetDatum(plan.tokenizer_bytes);
+	values[9] = Int64GetDatum(plan.kv_bytes_per_token);
+	values[10] = Int64GetDatum(plan.workspace_bytes);
+	values[11] = Int32GetDatum(plan.hparams.n_ctx_train);
+	values[12] = Int64GetDatum(memory);
+	nulls[12] = memory == PG_UINT64_MAX;
+	values[13] = BoolGetDatum(fits && problem.message[0] == '\0');
+	values[14] = CStringGetTextDatum(note);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(tupdesc), values, nulls)));
 }

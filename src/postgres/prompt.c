@@ -81,17 +81,24 @@ llama_message_add(LlamaMessages *chat, const char *role, LlamaText content)
 }
 
 void
-llama_require_chat(const LlamaModel *model)
+llama_report_chat(int elevel, const char *name, const L3Tokenizer *tok)
 {
-	if (l3_tokenizer_chat_form(model->tok) != L3_CHAT_NONE)
+	if (l3_tokenizer_chat_form(tok) != L3_CHAT_NONE)
 		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("model \"%s\" cannot chat", model->name),
-			 l3_tokenizer_has_template(model->tok) ?
+	ereport(elevel,
+			(errcode(elevel >= ERROR ? ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE :
+					 ERRCODE_WARNING),
+			 errmsg("model \"%s\" cannot chat", name),
+			 l3_tokenizer_has_template(tok) ?
 			 errdetail("Its chat template is not one of those that llama3 knows.") :
 			 errdetail("Its file has no chat template."),
 			 errhint("llama_complete, llama_embed and llama_logprobs work with every model.")));
+}
+
+void
+llama_require_chat(const LlamaModel *model)
+{
+	llama_report_chat(ERROR, model->name, model->tok);
 }
 
 /*

@@ -31,6 +31,8 @@ extern void llama_message_add(LlamaMessages *chat, const char *role, LlamaText c
 
 /* Raise 55000 unless the model has a chat form that we know. */
 extern void llama_require_chat(const LlamaModel *model);
+/* Say at this level that the model cannot chat, if so, and what it can. */
+extern void llama_report_chat(int elevel, const char *name, const L3Tokenizer *tok);
 
 /*
  * Encode a chat with the assistant's header at the end; false when the row is

@@ -81,6 +81,8 @@ check_cpu_features(char **newval, void **extra, GucSource source)
 
 	if (l3_cpu_parse(*newval, &features, &err) == L3_OK)
 		return true;
+	/* A message becomes a sentence. */
+	err.message[0] = pg_toupper((unsigned char) err.message[0]);
 	GUC_check_errdetail("%s.", err.message);
 	GUC_check_errhint("%s", err.hint);
 	return false;
@@ -154,7 +156,7 @@ llama_settings_init(void)
 							   check_directory, NULL, NULL);
 	DefineCustomStringVariable("llama3.models",
 							   "Lists the models to load at server start.",
-							   "A list of path or name=path, separated by commas; relative paths start at llama3.model_directory.",
+							   "A list of path or name=path, separated by commas, each perhaps followed by quantize=q8_0; relative paths start at llama3.model_directory.",
 							   &llama3_models, "",
 							   PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
 	DefineCustomEnumVariable("llama3.on_error",

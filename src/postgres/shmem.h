@@ -53,6 +53,7 @@ typedef struct LlamaModelEntry
 	L3Hparams	hparams;
 	uint8		checksum[16];
 	L3ChatForm	chat_form;
+	bool		has_template;	/* known to us or not */
 	uint64		n_params;
 	char		packed_types[128];
 	double		load_seconds;
@@ -304,10 +305,14 @@ extern int	llama_registry_find(const char *name);
 extern void llama_registry_fail(const char *name, const char *path,
 								const char *error, const char *detail);
 
-/* Raise 42602 unless name can be a model's. */
-extern void llama_check_name(const char *name);
-/* Name that a model without one gets: the file's, without .gguf. */
+/* Can it be a model's name? */
+extern bool llama_valid_name(const char *name);
+/* Raise 42602 unless name can be a model's; hint may be NULL. */
+extern void llama_check_name(const char *name, const char *hint);
+/* Name that a model without one gets, of its absolute path: the file's, without .gguf. */
 extern char *llama_default_name(const char *path);
+/* Raise 22023 unless it names a quantisation. */
+extern L3Quantize llama_quantize(const char *name);
 /* Path as given by the administrator made absolute (llama3.model_directory). */
 extern char *llama_absolute_path(const char *path);
 
@@ -330,6 +335,8 @@ typedef struct LlamaCacheFile
 /* Find the finished file for this source; false when there is none. */
 extern bool llama_cache_open(LlamaCacheFile *cache, const char *name, const char *source,
 							 L3Quantize quantize);
+/* Is there a file for this source? */
+extern bool llama_cache_exists(const char *name, const char *source, L3Quantize quantize);
 /* Make the file to fill; map is writable then. */
 extern void llama_cache_create(LlamaCacheFile *cache, const char *name, const char *source,
 							   L3Quantize quantize, uint64 weights_size,
@@ -343,6 +350,20 @@ extern uint64 llama_cache_tokenizer_offset(uint64 weights_size);
 /* Map a finished file's weights read-only (the engine worker does). */
 extern PGDLLEXPORT const void *llama_cache_map(const char *path, uint64 weights_size,
 														L3Error *err);
+
+/* What a load takes, in bytes. */
+typedef struct LlamaNeed
+{
+	uint64		segments;		/* dynamic shared memory */
+	uint64		file;			/* a new file in llama3.weights_cache */
+	uint64		memory;			/* of the machine: segments, and what the
+								 * workers need for the shortest request */
+} LlamaNeed;
+
+/* As the settings are now.  cached: the file in llama3.weights_cache is there. */
+extern LlamaNeed llama_load_need(const L3Plan *plan, bool cached);
+/* False and *err (what is missing, what to do) when the host lacks that. */
+extern bool llama_has_room(const char *name, const LlamaNeed *need, L3Error *err);
 
 /* What the host has left for us, after control groups; bytes. */
 extern uint64 llama_memory_free(void);

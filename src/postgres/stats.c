@@ -23,9 +23,16 @@
 #include "utils/builtins.h"
 
 #include "shmem.h"
+#include "text.h"
 
 /* How much of a prompt is shown, as track_activity_query_size would. */
 #define LLAMA_PROMPT_BYTES		200
+
+/*
+ * How many of its last tokens that takes: one has at least a byte, and those
+ * that end the prompt, the header of the answer's turn, are not shown.
+ */
+#define LLAMA_PROMPT_TOKENS		(LLAMA_PROMPT_BYTES + 16)
 
 PG_FUNCTION_INFO_V1(llama_models);
 PG_FUNCTION_INFO_V1(llama_stat_requests);
@@ -111,7 +118,9 @@ put_model(FunctionCallInfo fcinfo, LlamaModelEntry *entry, bool show_path)
 	put_text(&row, !loaded ? NULL : entry->cache_file[0] != '\0' ? "file" : "shared memory");
 	put_text(&row, entry->packed_types);
 	put(&row, Int32GetDatum(entry->hparams.n_ctx_train), !loaded);
-	put_text(&row, loaded ? chat_forms[entry->chat_form] : NULL);
+	put_text(&row, !loaded ? NULL :
+			 entry->chat_form == L3_CHAT_NONE && entry->has_template ? "unknown" :
+			 chat_forms[entry->chat_form]);
 	put_text(&row, loaded ? hex : NULL);
 	put(&row, Int32GetDatum(pg_atomic_read_u32(&entry->pins)), !loaded);
 	put(&row, Float8GetDatum(progress), entry->state == LLAMA_MODEL_FAILED);
@@ -178,7 +187,7 @@ typedef struct RequestCopy
 	bool		abandoned;
 	char		model[NAMEDATALEN];
 	int			n_shown;
-	int32		shown[LLAMA_PROMPT_BYTES];	/* a token has at least one byte */
+	int32		shown[LLAMA_PROMPT_TOKENS];	/* the last ones */
 } RequestCopy;
 
 /* Copy the slots in use; queue_lock keeps their payloads in place. */
@@ -208,7 +217,8 @@ copy_requests(RequestCopy *copies, bool see_all)
 			LlamaPayload *payload = dsa_get_address(area, slot->payload);
 
 			copy->n_shown = Min(slot->n_tokens, (int) lengthof(copy->shown));
-			memcpy(copy->shown, (char *) payload + payload->tokens,
+			memcpy(copy->shown, (int32 *) ((char *) payload + payload->tokens) +
+				   slot->n_tokens - copy->n_shown,
 				   copy->n_shown * sizeof(int32));
 		}
 		n++;
@@ -218,50 +228,66 @@ copy_requests(RequestCopy *copies, bool see_all)
 	return n;
 }
 
-/* UTF-8 bytes as text of the database, as far as they convert. */
-static char *
-server_text(const char *utf8, Size len)
+/*
+ * Collect what somebody wrote of these tokens: the last message without its
+ * header, or, where there is no chat, all but special tokens.
+ */
+static void
+append_last_message(StringInfo out, const L3Tokenizer *tok, const int32 *ids, int n)
 {
-	char	   *clean = palloc(3 * len + 1);
-	char	   *text;
-	Oid			conversion;
+	int32		start_header = l3_tokenizer_special(tok, "<|start_header_id|>");
+	int32		end_header = l3_tokenizer_special(tok, "<|end_header_id|>");
+	bool		in_header = false;
+	bool		begins = false;
 
-	len = l3_utf8_sanitize(utf8, len, clean);
-	clean[len] = '\0';
-	if (GetDatabaseEncoding() == PG_UTF8 || GetDatabaseEncoding() == PG_SQL_ASCII)
-		return clean;
-	conversion = FindDefaultConversionProc(PG_UTF8, GetDatabaseEncoding());
-	if (!OidIsValid(conversion))
-		return NULL;
-	text = palloc0(len * MAX_CONVERSION_GROWTH + 1);
-	(void) pg_do_encoding_conversion_buf(conversion, PG_UTF8, GetDatabaseEncoding(),
-										 (unsigned char *) clean, len,
-										 (unsigned char *) text,
-										 len * MAX_CONVERSION_GROWTH + 1, true);
-	return text;
+	for (int i = 0; i < n; i++)
+	{
+		uint32		len;
+		const char *piece = l3_tokenizer_piece(tok, ids[i], &len);
+
+		if (l3_tokenizer_is_special(tok, ids[i]))
+		{
+			in_header = ids[i] == start_header;
+			begins |= ids[i] == end_header;
+			continue;
+		}
+		if (piece == NULL || in_header)
+			continue;
+		/* A message begins with its first byte: the answer's turn has none. */
+		while (begins && len > 0 && *piece == '\n')
+			piece++, len--;
+		if (len == 0)
+			continue;
+		if (begins)
+			resetStringInfo(out);
+		begins = false;
+		appendBinaryStringInfo(out, piece, (int) len);
+	}
 }
 
-/* The beginning of the prompt, or NULL when its model has gone. */
-static char *
+/*
+ * The end of the prompt.  NULL when its model has gone, or when this
+ * database's encoding has no conversion.
+ */
+static text *
 prompt_text(const RequestCopy *copy, const LlamaModel *model)
 {
-	char		bytes[LLAMA_PROMPT_BYTES];
-	Size		n = 0;
+	StringInfoData bytes;
+	int			start;
 
 	if (copy->n_shown == 0 || model == NULL || model->generation != copy->slot.generation)
 		return NULL;
-	for (int i = 0; i < copy->n_shown && n < sizeof(bytes); i++)
-	{
-		uint32		len;
-		const char *piece = l3_tokenizer_piece(model->tok, copy->shown[i], &len);
+	if (GetDatabaseEncoding() != PG_UTF8 && GetDatabaseEncoding() != PG_SQL_ASCII &&
+		!OidIsValid(FindDefaultConversionProc(PG_UTF8, GetDatabaseEncoding())))
+		return NULL;
 
-		if (piece == NULL)
-			continue;
-		len = Min(len, sizeof(bytes) - n);
-		memcpy(bytes + n, piece, len);
-		n += len;
-	}
-	return server_text(bytes, l3_utf8_complete(bytes, n));
+	initStringInfo(&bytes);
+	append_last_message(&bytes, model->tok, copy->shown, copy->n_shown);
+	start = Max(bytes.len - LLAMA_PROMPT_BYTES, 0);
+	/* Not from within a character: continuation bytes are 10xxxxxx. */
+	while (start > 0 && start < bytes.len && ((uint8) bytes.data[start] & 0xC0) == 0x80)
+		start++;
+	return llama_text_make(bytes.data + start, bytes.len - start);
 }
 
 static double
@@ -277,6 +303,7 @@ put_request(FunctionCallInfo fcinfo, RequestCopy *copy, TimestampTz now)
 	LlamaSlot  *slot = &copy->slot;
 	bool		taken = slot->started != 0;
 	const LlamaModel *model = NULL;
+	text	   *prompt;
 
 	/* The pin may be gone by now; then the prompt is not shown. */
 	if (copy->n_shown > 0)
@@ -295,7 +322,8 @@ put_request(FunctionCallInfo fcinfo, RequestCopy *copy, TimestampTz now)
 	put(&row, Int32GetDatum(pg_atomic_read_u32(&slot->n_out)), false);
 	put(&row, Float8GetDatum(elapsed_ms(slot->submitted, taken ? slot->started : now)), false);
 	put(&row, Float8GetDatum(elapsed_ms(slot->started, now)), !taken);
-	put_text(&row, prompt_text(copy, model));
+	prompt = prompt_text(copy, model);
+	put(&row, PointerGetDatum(prompt), prompt == NULL);
 	put_row(fcinfo, &row);
 }
 

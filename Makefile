@@ -6,11 +6,12 @@
 #   make check     deps, build, install and run every test
 #   make bench     speed on random-weight models of true shapes
 #   make fuzz      the fuzz targets for FUZZ_SECONDS each (600)
+#   make check-arm64   the engine's tests compiled for arm64, under emulation
 #
 # Targets that must work before PostgreSQL's headers are there (deps, check,
 # ...) do not include PGXS.
 
-EARLY_GOALS = deps check bench fuzz
+EARLY_GOALS = deps check bench fuzz check-arm64
 GOALS = $(or $(MAKECMDGOALS),all)
 
 ifneq ($(filter $(EARLY_GOALS),$(GOALS)),)
@@ -36,6 +37,9 @@ bench: deps
 
 fuzz: deps
 	@FUZZ_SECONDS=$(or $(FUZZ_SECONDS),600) ./test/run fuzz
+
+check-arm64: deps
+	@$(SUDO) ./test/arm64/run
 
 else
 

@@ -24,7 +24,6 @@
 
 #include <math.h>
 #include <string.h>
-#include <time.h>
 
 /* How long a phase may keep poll waiting, in seconds. */
 #define PIECE_SECONDS		0.008
@@ -79,21 +78,6 @@ tasks_for(int n, int per_task)
 	return (n + per_task - 1) / per_task;
 }
 
-static int
-smaller(int a, int b)
-{
-	return a < b ? a : b;
-}
-
-static double
-now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double) t.tv_sec + (double) t.tv_nsec * 1e-9;
-}
-
 /* False when poll has cancelled everything. */
 static bool
 poll_caller(const Step *step)
@@ -129,7 +113,7 @@ pieces_for(const L3Pace *pace, double work, int n_tasks)
 static bool
 run_long_phase(Step *step, L3TaskFn fn, int n_tasks, int n_pieces, double work, L3Pace *pace)
 {
-	double		start = now();
+	double		start = l3_seconds();
 
 	for (int i = 0; i < n_pieces; i++)
 	{
@@ -143,7 +127,7 @@ run_long_phase(Step *step, L3TaskFn fn, int n_tasks, int n_pieces, double work, 
 	}
 
 	/* only the cutting depends on this, no result does */
-	pace->work_per_second = 0.5 * pace->work_per_second + 0.5 * work / (now() - start + 1e-9);
+	pace->work_per_second = 0.5 * pace->work_per_second + 0.5 * work / (l3_seconds() - start + 1e-9);
 	return true;
 }
 
@@ -167,7 +151,7 @@ matmul_task(void *ctx, int task, int thread)
 	}
 	panel0 = task * step->panels_per_task;
 	step->kernels->matmul[p->w->type] (p->w, panel0,
-									   smaller(panel0 + step->panels_per_task, p->w->n_panels),
+									   l3_smaller(panel0 + step->panels_per_task, p->w->n_panels),
 									   p->x, step->m, step->m_prefill, p->out, p->ldo, p->accumulate,
 									   step->ws->scratch + (size_t) thread * step->ws->scratch_bytes);
 }
@@ -209,7 +193,7 @@ run_products(Step *step)
 		n_tasks += step->products[i].n_tasks;
 	}
 	step->n_products = 0;
-	return run_long_phase(step, matmul_task, n_tasks, smaller(n_pieces, n_tasks), work,
+	return run_long_phase(step, matmul_task, n_tasks, l3_smaller(n_pieces, n_tasks), work,
 						  &runner->matmul_pace);
 }
 
@@ -226,7 +210,7 @@ embed_task(void *ctx, int task, int thread)
 	const L3Workspace *ws = step->ws;
 	const L3Hparams *hp = step->hp;
 	size_t		n_pairs = hp->rope_dim / 2;
-	int			end = smaller((task + 1) * ROWS_PER_TASK, step->m);
+	int			end = l3_smaller((task + 1) * ROWS_PER_TASK, step->m);
 
 	(void) thread;
 	for (int row = task * ROWS_PER_TASK; row < end; row++)
@@ -251,7 +235,7 @@ norm_task(void *ctx, int task, int thread)
 	const L3Workspace *ws = step->ws;
 	size_t		d = step->hp->n_embd;
 	int			row0 = task * ROWS_PER_TASK;
-	int			n = smaller(ROWS_PER_TASK, step->m - row0);
+	int			n = l3_smaller(ROWS_PER_TASK, step->m - row0);
 
 	(void) thread;
 	for (int row = row0; row < row0 + n; row++)
@@ -269,7 +253,7 @@ rope_task(void *ctx, int task, int thread)
 	const L3Hparams *hp = step->hp;
 	const L3Batch *batch = step->batch;
 	int			row0 = task * ROWS_PER_TASK;
-	int			end = smaller(row0 + ROWS_PER_TASK, step->m);
+	int			end = l3_smaller(row0 + ROWS_PER_TASK, step->m);
 	float		scale = (float) (1.0 / sqrt((double) hp->head_dim));
 	int			s = 0;
 
@@ -309,7 +293,7 @@ quantize_task(void *ctx, int task, int thread)
 	int			row0 = task * ROWS_PER_TASK;
 
 	(void) thread;
-	step->kernels->quantize_rows(&step->act, row0, smaller(ROWS_PER_TASK, step->m - row0));
+	step->kernels->quantize_rows(&step->act, row0, l3_smaller(ROWS_PER_TASK, step->m - row0));
 }
 
 /* gate = silu(gate) * up, and its int8 form */
@@ -320,7 +304,7 @@ swiglu_task(void *ctx, int task, int thread)
 	const L3Workspace *ws = step->ws;
 	size_t		n_ff = step->hp->n_ff;
 	int			row0 = task * ROWS_PER_TASK;
-	int			n = smaller(ROWS_PER_TASK, step->m - row0);
+	int			n = l3_smaller(ROWS_PER_TASK, step->m - row0);
 
 	(void) thread;
 	for (int row = row0; row < row0 + n; row++)
@@ -378,7 +362,7 @@ attend_task(void *ctx, int task, int thread)
 	args.kv_type = step->kv->type;
 	args.head_dim = (int) hp->head_dim;
 	args.value_dim = (int) hp->value_dim;
-	args.n_rows = smaller(L3_ATTN_MAX_ROWS, span->n * group - pair0);
+	args.n_rows = l3_smaller(L3_ATTN_MAX_ROWS, span->n * group - pair0);
 	for (int i = 0; i < args.n_rows; i++)
 	{
 		int			token = (pair0 + i) / group;
@@ -496,7 +480,7 @@ hidden_task(void *ctx, int task, int thread)
 {
 	Step	   *step = ctx;
 	size_t		d = step->hp->n_embd;
-	int			end = smaller((task + 1) * ROWS_PER_TASK, step->batch->n_hidden_rows);
+	int			end = l3_smaller((task + 1) * ROWS_PER_TASK, step->batch->n_hidden_rows);
 
 	(void) thread;
 	for (int i = task * ROWS_PER_TASK; i < end; i++)
@@ -612,7 +596,7 @@ l3_forward(L3Runner *runner, const L3Weights *weights, const L3KvPool *kv, const
 		return false;
 	while (step.first_out < batch->n_logits_rows)
 	{
-		int			n = smaller(L3_LOGITS_ROWS, batch->n_logits_rows - step.first_out);
+		int			n = l3_smaller(L3_LOGITS_ROWS, batch->n_logits_rows - step.first_out);
 
 		if (!run_logits_group(&step, n))
 			return false;

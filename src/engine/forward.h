@@ -8,10 +8,28 @@
 #ifndef L3_FORWARD_H
 #define L3_FORWARD_H
 
+#include <time.h>
+
 #include "kv.h"
 #include "model.h"
 #include "pool.h"
 #include "workspace.h"
+
+static inline int32_t
+l3_smaller(int32_t a, int32_t b)
+{
+	return a < b ? a : b;
+}
+
+/* A clock that only goes forward, in seconds: for pace and statistics, no result. */
+static inline double
+l3_seconds(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double) t.tv_sec + (double) t.tv_nsec * 1e-9;
+}
 
 /*
  * Consecutive positions of one sequence (or of one label path) in a step.

@@ -28,22 +28,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-
-static int32_t
-smaller(int32_t a, int32_t b)
-{
-	return a < b ? a : b;
-}
-
-static double
-now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double) t.tv_sec + (double) t.tv_nsec * 1e-9;
-}
 
 /* ----------------------------------------------------------------
  *		KV blocks of a sequence
@@ -108,7 +92,7 @@ publish_blocks(L3Sequence *seq)
 	if (!engine->options.prefix_cache || seq->request.kind == L3_REQ_EMBED)
 		return;
 	if (engine->roles_differ)
-		end = smaller(end, seq->request.n_tokens);
+		end = l3_smaller(end, seq->request.n_tokens);
 	while ((seq->n_published + 1) * L3_KV_BLOCK <= end)
 	{
 		int32_t		i = seq->n_published++;
@@ -268,7 +252,7 @@ add_prompts(L3Engine *engine, const L3Model *model, int32_t room, int32_t most)
 		even = L3_KV_BLOCK;
 	for (int32_t i = 0; i < n; i++)
 	{
-		engine->shares[i] = chunk_length(engine->eligible[i], smaller(even, room));
+		engine->shares[i] = chunk_length(engine->eligible[i], l3_smaller(even, room));
 		room -= engine->shares[i];
 	}
 	for (int32_t i = 0; i < n; i++)
@@ -473,7 +457,7 @@ take_result(L3Engine *engine, const L3Span *span)
 	else
 	{
 		seq->n_done += span->n;
-		seq->result.n_prompt_done = smaller(seq->n_done, seq->request.n_tokens);
+		seq->result.n_prompt_done = l3_smaller(seq->n_done, seq->request.n_tokens);
 		publish_blocks(seq);
 		if (!is_prefill(seq))
 			finish_prompt(seq);
@@ -594,7 +578,7 @@ bool
 l3_engine_step(L3Engine *engine)
 {
 	L3Model    *model = next_model(engine);
-	double		start = now();
+	double		start = l3_seconds();
 
 	if (model == NULL)
 		return false;
@@ -608,7 +592,7 @@ l3_engine_step(L3Engine *engine)
 	if (l3_forward(&engine->runner, &model->weights, model->kv, &engine->batch))
 		take_results(engine);
 	engine->stats.n_steps++;
-	engine->stats.busy_seconds += now() - start;
+	engine->stats.busy_seconds += l3_seconds() - start;
 	end_step(engine);
 	return true;
 }

@@ -21,6 +21,9 @@
  * change between statements: STABLE.  The planner may call a STABLE function of
  * constants for an estimate.
  *
+ * Parallel queries.  Workers only put requests into the queue: PARALLEL SAFE.
+ * llama_generate_stream must run in the leader, which alone has the client.
+ *
  * Cost, in units of cpu_operator_cost (0.0025): what runs the model has 1,000
  * where one pass over the prompt gives the answer and 10,000 where an answer is
  * generated.  So these calls come last among a WHERE clause's conditions, and
@@ -104,7 +107,7 @@ CREATE FUNCTION llama_generate_stream(
 	model text DEFAULT NULL)
 	RETURNS SETOF text
 	AS 'MODULE_PATHNAME', 'llama_generate_stream'
-	LANGUAGE C STABLE PARALLEL SAFE COST 10000 ROWS 100;
+	LANGUAGE C STABLE PARALLEL RESTRICTED COST 10000 ROWS 100;
 COMMENT ON FUNCTION llama_generate_stream(text, text, integer, float8, float8, integer, float8, bigint, text[], float8, text) IS
 	'llama_generate''s answer in pieces of whole characters, each sent to the client as it is made when called in the select list; no rows for a NULL prompt or an empty answer';
 

@@ -50,6 +50,7 @@ ok(wait_until('a caller waits', sub {
 	'another caller waits');
 finish_sql($cancelled);
 is(sqlstate_of($cancelled->{err}), '57014', 'a caller that waits for a place can be cancelled');
+is($node->safe_psql('postgres', 'SELECT slots_in_use = slots FROM llama_stat'), 't', 'while the queue is still full');
 $node->safe_psql('postgres', "SELECT pg_cancel_backend(pid) FROM llama_stat_requests WHERE model = 'slow'");
 finish_sql($_) for @filling;
 is(finish_sql($waiting), 0, 'the waiting caller gets its turn');

@@ -77,6 +77,19 @@ allocate_buffers(Loader *loader, L3Error *err)
 	return status;
 }
 
+/* A value that is infinite or no number would spread over every answer. */
+static L3Status
+not_finite(const Loader *loader, uint64_t index, L3Error *err)
+{
+	char		name[128];
+
+	l3_source_tensor_name(loader->source, index, name, sizeof(name));
+	l3_error(err, L3_ERR_FORMAT, "tensor \"%s\" of model \"%s\" has a value that is not a finite number",
+			 name, loader->source->path);
+	l3_error_hint(err, "The file is damaged, or was made by a program with an error; get it anew.");
+	return L3_ERR_FORMAT;
+}
+
 static L3Status
 load_vector(Loader *loader, uint64_t index, L3Error *err)
 {
@@ -84,12 +97,13 @@ load_vector(Loader *loader, uint64_t index, L3Error *err)
 	const L3SourceTensor *tensor = &source->tensors[index];
 	const L3ArenaTensor *entry = &source->table[index];
 	float	   *vector = (float *) (loader->arena + entry->offset);
+	L3Status	status;
 
 	if (tensor->present)
 	{
 		const L3Reader *reader;
-		L3Status	status = l3_source_reader(source, tensor->file, &reader, err);
 
+		status = l3_source_reader(source, tensor->file, &reader, err);
 		if (status == L3_OK)
 			status = l3_reader_read(reader, tensor->offset, loader->band,
 									l3_file_row_bytes(tensor->type, entry->n_in), err);
@@ -108,13 +122,17 @@ load_vector(Loader *loader, uint64_t index, L3Error *err)
 		}
 		else
 			good = isfinite(vector[i]);
-		if (!good)
+		if (!good && index == L3_ROPE_FACTORS)
 		{
 			l3_error(err, L3_ERR_FORMAT, "model \"%s\" is damaged", source->path);
-			l3_error_detail(err, "Value %" PRIu32 " of %s is %g.", i,
-							index == L3_ROPE_FACTORS ? "the RoPE divisors" : "a norm's weights",
-							vector[i]);
+			l3_error_detail(err, "Value %" PRIu32 " of the RoPE divisors is %g.", i, vector[i]);
 			return L3_ERR_FORMAT;
+		}
+		if (!good)
+		{
+			status = not_finite(loader, index, err);
+			l3_error_detail(err, "Value %" PRIu32 " is %g.", i, vector[i]);
+			return status;
 		}
 	}
 	return packed(loader, (uint8_t *) vector, entry->bytes, err);
@@ -179,7 +197,13 @@ load_matrix(Loader *loader, uint64_t index, L3Error *err)
 
 			for (uint64_t c = 0; c < L3_PANEL; c++)
 				rows[c] = row + c < count ? loader->band + (row + c) * row_bytes : loader->zero_row;
-			l3_pack_panel(tensor->type, (L3PackedType) entry->type, entry->n_in, rows, panel);
+			if (!l3_pack_panel(tensor->type, (L3PackedType) entry->type, entry->n_in, rows, panel))
+			{
+				status = not_finite(loader, index, err);
+				l3_error_detail(err, "It belongs to one of the outputs %" PRIu64 " to %" PRIu64 ".",
+								n + row, n + row + L3_PANEL - 1);
+				return status;
+			}
 			panel += entry->panel_bytes;
 		}
 		status = packed(loader, first, (uint64_t) (panel - first), err);

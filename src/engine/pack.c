@@ -90,33 +90,105 @@ store_half(uint8_t *halves, int column, const uint8_t *half)
 	memcpy(halves + column * 2, half, 2);
 }
 
-/*
- * F32, and BF16 as pairs of k: words, transposed.
- */
-static void
-pack_words(uint32_t n_words, Rows rows, uint8_t *panel)
+/* Exponents of infinity and of what is no number: all bits set. */
+#define F32_EXPONENT	0x7F800000u
+#define BF16_EXPONENT	0x7F807F80u /* of a pair */
+#define F16_EXPONENT	0x7C007C00u
+
+/* Vectors of the compilers' own: four words, or eight halves. */
+typedef uint32_t Word4 __attribute__((vector_size(16)));
+typedef uint16_t Half8 __attribute__((vector_size(16)));
+
+static inline bool
+any_set(Word4 v)
 {
-	for (uint32_t j = 0; j < n_words; j++)
+	return (v[0] | v[1] | v[2] | v[3]) != 0;
+}
+
+/* Do n rows of 16 words hold a float with that exponent? */
+static bool
+any_word(const uint8_t *p, size_t n, uint32_t exponent)
+{
+	Word4		found = {0};
+
+	for (const uint8_t *end = p + n * QUAD_ROW; p < end; p += sizeof(Word4))
+	{
+		Word4		v;
+
+		memcpy(&v, p, sizeof(v));
+		found |= (Word4) ((v & exponent) == exponent);
+	}
+	return any_set(found);
+}
+
+/* Do n rows of 16 halves hold one with that exponent (given twice)? */
+static bool
+any_half(const uint8_t *p, size_t n, uint32_t exponent)
+{
+	const Half8 mask = (Half8) ((Word4) {0} + exponent);
+	Half8		found = {0};
+
+	for (const uint8_t *end = p + n * QUAD_ROW / 2; p < end; p += 2 * sizeof(Half8))
+	{
+		Half8		a;
+		Half8		b;
+
+		memcpy(&a, p, sizeof(a));
+		memcpy(&b, p + sizeof(a), sizeof(b));
+		found |= (Half8) ((a & mask) == mask) | (Half8) ((b & mask) == mask);
+	}
+	return any_set((Word4) found);
+}
+
+/* Words transposed at a time: then they are looked at while in the first-level cache. */
+#define WORDS_AT_ONCE	128
+
+static inline void
+transpose_words(uint32_t n_words, uint32_t first, Rows rows, uint8_t *panel)
+{
+	for (uint32_t j = first; j < first + n_words; j++)
 	{
 		for (int c = 0; c < L3_PANEL; c++)
 			store_word(panel + (size_t) j * QUAD_ROW + c * 4, load_word(rows[c] + (size_t) j * 4));
 	}
 }
 
-static void
+/*
+ * F32, and BF16 as pairs of k: words, transposed.  True when all are finite,
+ * as the other functions for float types.
+ */
+static bool
+pack_words(L3FileType from, uint32_t n_words, Rows rows, uint8_t *panel)
+{
+	bool		found = false;
+
+	for (uint32_t j = 0; j < n_words; j += WORDS_AT_ONCE)
+	{
+		uint32_t	n = n_words - j < WORDS_AT_ONCE ? n_words - j : WORDS_AT_ONCE;
+		const uint8_t *done = panel + (size_t) j * QUAD_ROW;
+
+		transpose_words(n, j, rows, panel);
+		found |= from == L3_FILE_F32 ? any_word(done, n, F32_EXPONENT) :
+			any_half(done, 2 * n, BF16_EXPONENT);
+	}
+	return !found;
+}
+
+static bool
 pack_bf16(uint32_t n_in, Rows rows, uint8_t *panel)
 {
 	uint8_t    *last = panel + (size_t) (n_in / 2) * QUAD_ROW;
+	bool		finite = pack_words(L3_FILE_BF16, n_in / 2, rows, panel);
 
-	pack_words(n_in / 2, rows, panel);
 	if (n_in % 2 == 0)
-		return;
+		return finite;
 	memset(last, 0, QUAD_ROW);
 	for (int c = 0; c < L3_PANEL; c++)
 		memcpy(last + c * 4, rows[c] + (size_t) (n_in - 1) * 2, 2);
+	return finite && !any_half(last, 2, BF16_EXPONENT);
 }
 
-static void
+static bool
 pack_f16(uint32_t n_in, Rows rows, uint8_t *panel)
 {
 	for (uint32_t k = 0; k < n_in; k++)
@@ -124,6 +196,7 @@ pack_f16(uint32_t n_in, Rows rows, uint8_t *panel)
 		for (int c = 0; c < L3_PANEL; c++)
 			store_half(panel + (size_t) k * L3_PANEL * 2, c, rows[c] + (size_t) k * 2);
 	}
+	return !any_half(panel, n_in, F16_EXPONENT);
 }
 
 /*
@@ -645,7 +718,40 @@ l3_widen_vector(L3FileType from, const uint8_t *src, uint32_t n, float *dst)
 	}
 }
 
-void
+/*
+ * The scales of a block in a panel: bytes, and how many halves they begin
+ * with.  What follows are integers.
+ */
+static const struct
+{
+	uint32_t	bytes;
+	uint32_t	n_halves;
+}			packed_scales[L3_N_PACKED_TYPES] =
+{
+	[L3_Q8_0] = {L3_PANEL * 2, L3_PANEL},
+	[L3_Q4_0] = {L3_PANEL * 2, L3_PANEL},
+	[L3_Q8_1] = {L3_PANEL * 4, L3_PANEL * 2},
+	[L3_Q4_K] = {L3_PANEL * 16, L3_PANEL * 2},
+	[L3_Q6_K] = {L3_PANEL * 18, L3_PANEL},
+	[L3_Q8_K] = {L3_PANEL * 36, L3_PANEL * 2},
+};
+
+/* Are all scales of a packed panel finite?  So are its values then. */
+static bool
+scales_finite(L3PackedType type, uint32_t n_in, const uint8_t *scales)
+{
+	uint32_t	n_blocks = n_in / (uint32_t) l3_packed_block(type);
+	bool		found = false;
+
+	for (uint32_t b = 0; b < n_blocks; b++)
+	{
+		found |= any_half(scales, packed_scales[type].n_halves / L3_PANEL, F16_EXPONENT);
+		scales += packed_scales[type].bytes;
+	}
+	return !found;
+}
+
+bool
 l3_pack_panel(L3FileType from, L3PackedType to, uint32_t n_in,
 			  const uint8_t *const rows[L3_PANEL], uint8_t *panel)
 {
@@ -661,19 +767,16 @@ l3_pack_panel(L3FileType from, L3PackedType to, uint32_t n_in,
 	if (file_types[from].is_float && to == L3_Q8_0)
 	{
 		quantize_q8_0(from, n_in, rows, panel, quants);
-		return;
+		return scales_finite(to, n_in, panel);
 	}
 	switch (from)
 	{
 		case L3_FILE_F32:
-			pack_words(n_in, rows, panel);
-			break;
+			return pack_words(from, n_in, rows, panel);
 		case L3_FILE_F16:
-			pack_f16(n_in, rows, panel);
-			break;
+			return pack_f16(n_in, rows, panel);
 		case L3_FILE_BF16:
-			pack_bf16(n_in, rows, panel);
-			break;
+			return pack_bf16(n_in, rows, panel);
 		case L3_FILE_Q8_0:
 			pack_q8_0(n_in, rows, panel, quants);
 			break;
@@ -707,4 +810,5 @@ l3_pack_panel(L3FileType from, L3PackedType to, uint32_t n_in,
 		case L3_N_FILE_TYPES:
 			break;
 	}
+	return scales_finite(to, n_in, panel);
 }

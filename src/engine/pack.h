@@ -55,8 +55,11 @@ uint64_t	l3_file_row_bytes(L3FileType type, uint32_t n_in);
  * of column c, at any alignment; a row of zero bytes stands for a column past
  * the matrix's end.  to is the type's own packed type, or L3_Q8_0 for a float
  * type.  panel (l3_panel_bytes) is written wholly, padding included.
+ *
+ * False when a value is infinite or not a number; the panel is written all the
+ * same.
  */
-void		l3_pack_panel(L3FileType from, L3PackedType to, uint32_t n_in,
+bool		l3_pack_panel(L3FileType from, L3PackedType to, uint32_t n_in,
 						  const uint8_t *const rows[L3_PANEL], uint8_t *panel);
 
 /* Widen n values of a float type to dst. */

@@ -458,10 +458,11 @@ choose_type(const L3Source *source, const L3FoundTensor *found,
 	return L3_OK;
 }
 
-/* Name of tensor index in the files, or "" when files never have it. */
-static void
-tensor_name(const L3TensorNames *names, uint64_t index, char *text, size_t size)
+void
+l3_source_tensor_name(const L3Source *source, uint64_t index, char *text, size_t size)
 {
+	const L3TensorNames *names = source->names;
+
 	if (index < L3_N_GLOBAL_TENSORS)
 		snprintf(text, size, "%s", names->global[index] != NULL ? names->global[index] : "");
 	else
@@ -473,7 +474,7 @@ tensor_name(const L3TensorNames *names, uint64_t index, char *text, size_t size)
 /* One tensor of the arena: found, of the right shape, of a type we take. */
 static L3Status
 bind_tensor(L3Source *source, uint64_t index, const L3FoundTensor *found, uint64_t n,
-			const L3TensorNames *names, L3Error *err)
+			L3Error *err)
 {
 	L3TensorShape shape = l3_tensor_shape(&source->hparams, index);
 	L3SourceTensor *tensor = &source->tensors[index];
@@ -488,7 +489,7 @@ bind_tensor(L3Source *source, uint64_t index, const L3FoundTensor *found, uint64
 	entry->n_out = shape.n_out;
 	entry->type = L3_F32;
 
-	tensor_name(names, index, name, sizeof(name));
+	l3_source_tensor_name(source, index, name, sizeof(name));
 	match = find_sorted(found, n, name);
 	if (match == NULL && index == L3_ROPE_FACTORS)
 		return L3_OK;
@@ -518,6 +519,7 @@ l3_source_bind(L3Source *source, L3FoundTensor *found, uint64_t n,
 	uint64_t	n_tensors;
 	L3Status	status = l3_source_check_hparams(source, err);
 
+	source->names = names;
 	if (status == L3_OK && n == 0)
 		status = l3_error(err, L3_ERR_FORMAT, "model \"%s\" has no tensors", source->path);
 	if (status == L3_OK)
@@ -530,7 +532,7 @@ l3_source_bind(L3Source *source, L3FoundTensor *found, uint64_t n,
 	if (status == L3_OK)
 		status = l3_calloc((void **) &source->table, n_tensors, sizeof(L3ArenaTensor), err);
 	for (uint64_t i = 0; status == L3_OK && i < n_tensors; i++)
-		status = bind_tensor(source, i, found, n, names, err);
+		status = bind_tensor(source, i, found, n, err);
 	/* Last: a wrong shape also looks like an overlap. */
 	if (status == L3_OK)
 		status = check_places(source, found, n, err);

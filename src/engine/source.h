@@ -83,6 +83,7 @@ struct L3Source
 	 */
 	float	   *rope_factors;
 
+	const L3TensorNames *names;
 	L3SourceTensor *tensors;	/* (layout.n_tensors) */
 	L3ArenaTensor *table;		/* (layout.n_tensors) */
 	L3ArenaHeader layout;
@@ -114,6 +115,9 @@ L3Status	l3_source_reader(L3Source *source, uint32_t file,
 							 const L3Reader **reader, L3Error *err);
 /* l3_hparams_check with the model's path in the message. */
 L3Status	l3_source_check_hparams(const L3Source *source, L3Error *err);
+/* Name of tensor index in the files, or "" when files never have it. */
+void		l3_source_tensor_name(const L3Source *source, uint64_t index,
+								  char *text, size_t size);
 /* Fill rope_factors with ones; hparams are known. */
 L3Status	l3_source_init_rope(L3Source *source, L3Error *err);
 /* The found tensor of that name, or NULL. */

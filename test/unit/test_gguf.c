@@ -286,6 +286,10 @@ test_refused(void)
 	CASE(t.extra_tensor = "blk.0.attn_q.bias", L3_ERR_UNSUPPORTED, "bias", "blk.0.attn_q.bias",
 		 "a model with biases is refused");
 	CASE(t.alignment = 48, L3_ERR_FORMAT, "48", "power of two", "an absurd alignment is refused");
+	CASE(t.nan_tensor = "blk.1.ffn_down.weight", L3_ERR_FORMAT, "tensor \"blk.1.ffn_down.weight\"",
+		 "has a value that is not a finite number", "a matrix with a value that is no number is refused by name");
+	CASE(t.nan_tensor = "blk.0.ffn_norm.weight", L3_ERR_FORMAT, "tensor \"blk.0.ffn_norm.weight\"",
+		 "has a value that is not a finite number", "and so is a vector");
 	CASE((t.split_count = 2, t.split_tensors = 21), L3_ERR_FORMAT, "part 1 of 2", "name",
 		 "a part that is given as a whole is refused");
 #undef CASE

@@ -440,9 +440,120 @@ test_half(void)
 		   "float to half rounds to nearest, ties to even");
 }
 
+/* Where the halves of a file's block stand; -1: there is no second. */
+static const int half_places[L3_N_FILE_TYPES][2] = {
+	[L3_FILE_Q8_0] = {0, -1},
+	[L3_FILE_Q4_0] = {0, -1},
+	[L3_FILE_Q4_1] = {0, 2},
+	[L3_FILE_Q5_0] = {0, -1},
+	[L3_FILE_Q5_1] = {0, 2},
+	[L3_FILE_Q2_K] = {80, 82},
+	[L3_FILE_Q3_K] = {108, -1},
+	[L3_FILE_Q4_K] = {0, 2},
+	[L3_FILE_Q5_K] = {0, 2},
+	[L3_FILE_Q6_K] = {208, -1},
+	[L3_FILE_IQ4_NL] = {0, -1},
+	[L3_FILE_IQ4_XS] = {0, -1},
+};
+
+/* Pack 16 rows of n_in values and look at the panel. */
+static bool
+is_finite(L3FileType type, L3PackedType to, int n_in, const uint8_t *file)
+{
+	uint8_t    *panel = aligned_alloc(64, l3_panel_bytes(to, n_in));
+	const uint8_t *rows[L3_PANEL];
+	bool		finite;
+
+	for (int c = 0; c < 16; c++)
+		rows[c] = file + (size_t) c * l3_file_row_bytes(type, (uint32_t) n_in);
+	finite = l3_pack_panel(type, to, (uint32_t) n_in, rows, panel);
+	free(panel);
+	return finite;
+}
+
+/*
+ * All bits set but in the halves: finite.  One half (float) after another made
+ * infinite or not a number, in any block and column: not finite.
+ */
+static bool
+finds_every_bad_half(L3FileType type, int n_blocks)
+{
+	const L3FileTypeInfo *info = l3_file_type(type);
+	int			n_in = n_blocks * (int) info->block;
+	int			all = n_blocks * 16;
+	uint8_t    *file = malloc((size_t) all * info->bytes);
+	bool		ok;
+
+	memset(file, 0xFF, (size_t) all * info->bytes);
+	for (int b = 0; b < all; b++)
+	{
+		for (int i = 0; i < 2 && half_places[type][i] >= 0; i++)
+			memcpy(file + b * (int) info->bytes + half_places[type][i], "\xFF\x7B", 2);
+	}
+	ok = is_finite(type, info->packed, n_in, file);
+	for (int b = 0; b < all && ok; b++)
+	{
+		for (int i = 0; i < 2 && half_places[type][i] >= 0; i++)
+		{
+			uint8_t    *half = file + b * (int) info->bytes + half_places[type][i];
+
+			memcpy(half, b % 2 ? "\x00\xFC" : "\x01\x7C", 2);
+			ok = ok && !is_finite(type, info->packed, n_in, file);
+			memcpy(half, "\xFF\x7B", 2);
+		}
+	}
+	free(file);
+	return ok;
+}
+
+/* The same for a float type; bad[0] and bad[1] are its values. */
+static bool
+finds_every_bad_float(L3FileType type, L3PackedType to, int n_in, const void *good, const void *bad)
+{
+	size_t		bytes = l3_file_type(type)->bytes;
+	uint8_t    *file = malloc((size_t) n_in * 16 * bytes);
+	bool		ok;
+
+	for (int i = 0; i < n_in * 16; i++)
+		memcpy(file + (size_t) i * bytes, good, bytes);
+	ok = is_finite(type, to, n_in, file);
+	for (int i = 0; i < n_in * 16 && ok; i++)
+	{
+		memcpy(file + (size_t) i * bytes, (const uint8_t *) bad + (size_t) (i % 2) * bytes, bytes);
+		ok = !is_finite(type, to, n_in, file);
+		memcpy(file + (size_t) i * bytes, good, bytes);
+	}
+	free(file);
+	return ok;
+}
+
+static void
+test_finite(void)
+{
+	const float large = -3e38f;
+	const float bad[2] = {INFINITY, -NAN};
+	const float out_of_half[2] = {-9e6f, NAN};	/* its scale is more than 65504 */
+	const float small = 1;
+
+	for (int type = 0; type < L3_N_FILE_TYPES; type++)
+	{
+		if (!l3_file_type((L3FileType) type)->is_float)
+			tap_ok(finds_every_bad_half((L3FileType) type, 1) && finds_every_bad_half((L3FileType) type, 3),
+				   "%s: every scale that is not finite is found", l3_file_type((L3FileType) type)->name);
+	}
+	tap_ok(finds_every_bad_float(L3_FILE_F32, L3_F32, 3, &large, bad), "F32: every value that is not finite is found");
+	tap_ok(finds_every_bad_float(L3_FILE_F16, L3_F16, 3, "\xFF\xFB", "\x00\x7C\xFF\xFF"),
+		   "F16: every value that is not finite is found");
+	tap_ok(finds_every_bad_float(L3_FILE_BF16, L3_BF16, 3, "\x7F\xFF", "\x80\x7F\xFF\xFF"),
+		   "BF16: every value that is not finite is found");
+	tap_ok(finds_every_bad_float(L3_FILE_F32, L3_Q8_0, 32, &small, out_of_half),
+		   "quantised: every group that has no finite scale is found");
+}
+
 int
 main(void)
 {
+	test_finite();
 	test_types();
 	test_padding();
 	test_quantize();

@@ -11,6 +11,7 @@
 #ifndef TINY_GGUF_H
 #define TINY_GGUF_H
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -94,6 +95,7 @@ typedef struct TinyGguf
 	int64_t		shift;
 	const char *type_tensor;	/* gets type_number */
 	uint32_t	type_number;
+	const char *nan_tensor;		/* its last value is no number; F32 only */
 	const char *extra_tensor;
 	uint32_t	split_no, split_count;	/* tensors i with i % count == no; 0: whole */
 	uint32_t	split_tensors;	/* what split.tensors.count says */
@@ -262,6 +264,12 @@ tiny_value(const char *name, uint32_t n, uint32_t k)
 	return (float) ((int) (hash >> 13 & 127) - 63) / 32;
 }
 
+static bool
+tiny_same(const char *chosen, const char *name)
+{
+	return chosen != NULL && strcmp(chosen, name) == 0;
+}
+
 static void
 tiny_tensor_data(TinyWriter *w, const char *name, uint32_t n_out, uint32_t n_in, uint32_t type)
 {
@@ -277,6 +285,8 @@ tiny_tensor_data(TinyWriter *w, const char *name, uint32_t n_out, uint32_t n_in,
 
 			if (strcmp(name, "rope_freqs.weight") == 0)
 				value = 1 + (float) k / 8;
+			if (tiny_same(w->t->nan_tensor, name) && n + 1 == n_out && k + 1 == n_in)
+				value = NAN;
 			memcpy(&bits, &value, sizeof(bits));
 			if (type == 30)
 				tiny_put(&w->data, (uint8_t *) &bits + 2, 2);
@@ -292,12 +302,6 @@ tiny_tensor_data(TinyWriter *w, const char *name, uint32_t n_out, uint32_t n_in,
 				tiny_put(&w->data, &value, 4);
 		}
 	}
-}
-
-static bool
-tiny_same(const char *chosen, const char *name)
-{
-	return chosen != NULL && strcmp(chosen, name) == 0;
 }
 
 /* One tensor; vectors have n_out 1 and one dimension. */

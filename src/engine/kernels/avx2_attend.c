@@ -11,21 +11,7 @@
 #if defined(__x86_64__)
 
 #include "kernels/avx2.h"
-
-#define QUAD		4			/* rows that go together */
-
-/* Four rows of one call, while they are worked on. */
-typedef struct Quad
-{
-	const float *q[QUAD];
-	float	   *out[QUAD];
-	int			n_keys[QUAD];
-	int			n_rows;			/* distinct ones */
-	float		max[QUAD];
-	float		sum[QUAD];
-	/* probabilities, not normalised, of a split's positions */
-	float		p[QUAD][L3_ATTN_SPLIT] __attribute__((aligned(64)));
-} Quad;
+#include "kernels/quad.h"
 
 /* 8 elements of a block from element i on, of which n are there. */
 TARGET2 INLINE __m256
@@ -244,26 +230,12 @@ attend_f32_4(const L3AttendArgs *args, Quad *quad)
 static void
 attend(const L3AttendArgs *args)
 {
-	for (int row = 0; row < args->n_rows; row += QUAD)
-	{
-		Quad		quad;
+	static const AttendQuadFn fns[2][2] = {
+		[L3_KV_F16] = {attend_f16_1, attend_f16_4},
+		[L3_KV_F32] = {attend_f32_1, attend_f32_4}
+	};
 
-		quad.n_rows = args->n_rows - row < QUAD ? args->n_rows - row : QUAD;
-		for (int r = 0; r < QUAD; r++)
-		{
-			int			from = row + (r < quad.n_rows ? r : quad.n_rows - 1);
-
-			quad.q[r] = args->q[from];
-			quad.out[r] = args->out[from];
-			quad.n_keys[r] = args->n_keys[from];
-			quad.max[r] = -INFINITY;
-			quad.sum[r] = 0;
-		}
-		if (args->kv_type == L3_KV_F16)
-			(quad.n_rows == 1 ? attend_f16_1 : attend_f16_4) (args, &quad);
-		else
-			(quad.n_rows == 1 ? attend_f32_1 : attend_f32_4) (args, &quad);
-	}
+	attend_by_quads(args, fns);
 }
 
 void

@@ -15,8 +15,8 @@
 #if defined(__x86_64__)
 
 #include "kernels/avx512.h"
+#include "kernels/quad.h"
 
-#define QUAD			4		/* rows that go together */
 #define SPLIT_BLOCKS	(L3_ATTN_SPLIT / L3_KV_BLOCK)
 
 /* Up to 16 elements of a block from element i on. */
@@ -27,19 +27,6 @@ kv_load(L3KvType type, const void *block, size_t i, __mmask16 mask)
 		return _mm512_maskz_loadu_ps(mask, (const float *) block + i);
 	return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, (const uint16_t *) block + i));
 }
-
-/* Four rows of one call, while they are worked on. */
-typedef struct Quad
-{
-	const float *q[QUAD];
-	float	   *out[QUAD];
-	int			n_keys[QUAD];
-	int			n_rows;			/* distinct ones */
-	float		max[QUAD];
-	float		sum[QUAD];
-	/* probabilities, not normalised, of a split's positions */
-	float		p[QUAD][L3_ATTN_SPLIT] __attribute__((aligned(64)));
-} Quad;
 
 /* Scores of a split of 64 positions; those past the last block mean nothing. */
 TARGET512 INLINE void
@@ -247,26 +234,12 @@ attend_f32_4(const L3AttendArgs *args, Quad *quad)
 static void
 attend(const L3AttendArgs *args)
 {
-	for (int row = 0; row < args->n_rows; row += QUAD)
-	{
-		Quad		quad;
+	static const AttendQuadFn fns[2][2] = {
+		[L3_KV_F16] = {attend_f16_1, attend_f16_4},
+		[L3_KV_F32] = {attend_f32_1, attend_f32_4}
+	};
 
-		quad.n_rows = args->n_rows - row < QUAD ? args->n_rows - row : QUAD;
-		for (int r = 0; r < QUAD; r++)
-		{
-			int			from = row + (r < quad.n_rows ? r : quad.n_rows - 1);
-
-			quad.q[r] = args->q[from];
-			quad.out[r] = args->out[from];
-			quad.n_keys[r] = args->n_keys[from];
-			quad.max[r] = -INFINITY;
-			quad.sum[r] = 0;
-		}
-		if (args->kv_type == L3_KV_F16)
-			(quad.n_rows == 1 ? attend_f16_1 : attend_f16_4) (args, &quad);
-		else
-			(quad.n_rows == 1 ? attend_f32_1 : attend_f32_4) (args, &quad);
-	}
+	attend_by_quads(args, fns);
 }
 
 TARGET512 static void

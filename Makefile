@@ -3,15 +3,17 @@
 #   make deps      install what is missing from Debian's packages
 #   make           build llama3.so and llama3_engine.so
 #   make install   install the extension (as root)
+#   make demo      all of that, then a tour on real rows in a private cluster
 #   make check     deps, build, install and run every test
 #   make bench     speed on random-weight models of true shapes
 #   make fuzz      the fuzz targets for FUZZ_SECONDS each (600)
 #   make check-arm64   the engine's tests compiled for arm64, under emulation
+#   make demo-model    train the demonstration model again (three hours)
 #
 # Targets that must work before PostgreSQL's headers are there (deps, check,
 # ...) do not include PGXS.
 
-EARLY_GOALS = deps check bench fuzz check-arm64
+EARLY_GOALS = deps demo check bench fuzz check-arm64 demo-model
 GOALS = $(or $(MAKECMDGOALS),all)
 
 ifneq ($(filter $(EARLY_GOALS),$(GOALS)),)
@@ -23,6 +25,9 @@ SUDO = $(if $(filter 0,$(shell id -u)),,sudo)
 
 deps:
 	@./test/install-deps
+
+demo:
+	@./demo/run
 
 check: deps
 	@echo "building and installing"
@@ -40,6 +45,9 @@ fuzz: deps
 
 check-arm64: deps
 	@$(SUDO) ./test/arm64/run
+
+demo-model: deps
+	@./demo/train/recipe
 
 else
 
@@ -111,20 +119,31 @@ llama3.so: Makefile
 llama3_engine.so: $(WORKER_OBJS) $(ENGINE_OBJS) Makefile
 	$(CC) $(CFLAGS) -shared -pthread -o $@ $(WORKER_OBJS) $(ENGINE_OBJS) $(LDFLAGS) $(LDFLAGS_SL) $(BASE_LIBS) $(BLAS_LIBS)
 
-install: install-engine
+install: install-engine install-model
 install-engine: llama3_engine.so
 	$(MKDIR_P) '$(DESTDIR)$(pkglibdir)'
 	$(INSTALL_SHLIB) llama3_engine.so '$(DESTDIR)$(pkglibdir)/llama3_engine.so'
 
-uninstall: uninstall-engine
+# The demonstration model, which a server loads that is told of no other.
+DEMO_MODEL = demo/llama3-demo.gguf
+install-model:
+	$(MKDIR_P) '$(DESTDIR)$(datadir)/llama3'
+	$(if $(wildcard $(DEMO_MODEL)),$(INSTALL_DATA) $(DEMO_MODEL) '$(DESTDIR)$(datadir)/llama3/')
+
+uninstall: uninstall-engine uninstall-model
 uninstall-engine:
 	rm -f '$(DESTDIR)$(pkglibdir)/llama3_engine.so'
+uninstall-model:
+	rm -f '$(DESTDIR)$(datadir)/llama3/$(notdir $(DEMO_MODEL))'
+.PHONY: install-engine install-model uninstall-engine uninstall-model
 
 # --------------------------------------------------- programs of the tests
 # build/VARIANT/... holds test programs and, for the sanitizer variants, the
 # engine's objects compiled again.
 TEST_CFLAGS = -std=gnu11 -D_GNU_SOURCE -O2 -g $(WARNINGS) -ffp-contract=off -MMD -MP -pthread \
-	-Isrc/engine -Itest $(BLAS_CFLAGS) -fno-omit-frame-pointer
+	-Isrc/engine -Itest -Idemo/train $(BLAS_CFLAGS) -fno-omit-frame-pointer
+# Whole loops over tokens and parameters: let the compiler vectorise them.
+TRAINER_CFLAGS = -O3
 TEST_LIBS = $(BASE_LIBS) $(BLAS_LIBS)
 ENGINE_SRCS = $(ENGINE_OBJS:.o=.c)
 
@@ -138,6 +157,7 @@ CC_fuzz = clang
 SAN_fuzz = -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -DL3_SANITIZED
 
 TOOL_SRCS = $(wildcard test/tools/*.c)
+TRAINER_SRCS = $(filter-out %/main.c,$(wildcard demo/train/*.c))
 REFERENCE_SRCS = $(filter-out %_main.c,$(wildcard test/reference/*.c))
 UNIT_TESTS = $(patsubst test/unit/%.c,%,$(wildcard test/unit/test_*.c))
 UNIT_SHARED = $(filter-out test/unit/test_%.c,$(wildcard test/unit/*.c))
@@ -146,10 +166,14 @@ FUZZERS = $(patsubst test/fuzz/%.c,%,$(wildcard test/fuzz/fuzz_*.c))
 define VARIANT_RULES
 ENGINE_$(1) = $(patsubst %.c,build/$(1)/%.o,$(ENGINE_SRCS))
 REFERENCE_$(1) = $(patsubst %.c,build/$(1)/%.o,$(REFERENCE_SRCS) $(UNIT_SHARED))
-.SECONDARY: $$(ENGINE_$(1)) $$(REFERENCE_$(1))
+TRAINER_$(1) = $(patsubst %.c,build/$(1)/%.o,$(TRAINER_SRCS))
+.SECONDARY: $$(ENGINE_$(1)) $$(REFERENCE_$(1)) $$(TRAINER_$(1))
 build/$(1)/%.o: %.c
 	@mkdir -p $$(dir $$@)
 	$$(CC_$(1)) $$(TEST_CFLAGS) $$(SAN_$(1)) -c -o $$@ $$<
+build/$(1)/demo/train/%.o: TEST_CFLAGS += $(TRAINER_CFLAGS)
+build/$(1)/test_trainer%: build/$(1)/test/unit/test_trainer%.o $$(TRAINER_$(1)) $$(ENGINE_$(1))
+	$$(CC_$(1)) $$(SAN_$(1)) -pthread -o $$@ $$^ $$(TEST_LIBS)
 build/$(1)/test_%: build/$(1)/test/unit/test_%.o $$(ENGINE_$(1)) $$(REFERENCE_$(1))
 	$$(CC_$(1)) $$(SAN_$(1)) -pthread -o $$@ $$^ $$(TEST_LIBS)
 build/$(1)/checkkernels: build/$(1)/test/kernels/checkkernels.o $$(ENGINE_$(1))
@@ -163,6 +187,11 @@ $(foreach v,plain asan tsan fuzz,$(eval $(call VARIANT_RULES,$(v))))
 -include $(shell find build -name '*.d' 2>/dev/null)
 
 build/plain/encode_stdin: build/plain/test/tokenizer/encode_stdin.o $(ENGINE_plain)
+	$(CC) -pthread -o $@ $^ $(TEST_LIBS)
+# Not of the tests, but made of the same objects.
+.PHONY: trainer
+trainer: build/plain/trainer
+build/plain/trainer: build/plain/demo/train/main.o $(TRAINER_plain) $(ENGINE_plain)
 	$(CC) -pthread -o $@ $^ $(TEST_LIBS)
 build/plain/stream_client: test/client/stream_client.c
 	@mkdir -p $(dir $@)

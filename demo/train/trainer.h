@@ -82,6 +82,7 @@ extern const char tr_chat_template[];
  */
 void		tr_vocab_learn(const char *documents, int n_tokens, const char *out);
 TrVocab    *tr_vocab_read(const char *path);
+void		tr_vocab_free(TrVocab *vocab);
 /* The engine's tokenizer for it; free() it. */
 L3Tokenizer *tr_vocab_tokenizer(const TrVocab *vocab);
 

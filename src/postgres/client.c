@@ -331,6 +331,12 @@ llama_uses_model(int index)
 	return false;
 }
 
+bool
+llama_is_done(const LlamaRequest *request)
+{
+	return request->slot == NULL || slot_done(request->slot);
+}
+
 /* Take the published counters into the request's result. */
 static void
 snapshot(LlamaRequest *request)

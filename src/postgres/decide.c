@@ -27,11 +27,12 @@
 #include "catalog/pg_type.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/jsonb.h"
 
+#include "call.h"
 #include "options.h"
 #include "prompt.h"
-#include "row.h"
 
 PG_FUNCTION_INFO_V1(llama_classify);
 PG_FUNCTION_INFO_V1(llama_classify_prob);
@@ -302,31 +303,30 @@ label_paths(const LlamaModel *model, const LlamaText *texts, int n, L3Request *r
 	request->n_labels = n;
 }
 
-/*
- * Probabilities of n labels after a prompt, normalised, in the order of
- * texts; NULL when the row cannot be answered.
- */
-static double *
-score_labels(const LlamaModel *model, LlamaFunction function, const LlamaIds *prompt,
-			 const LlamaText *texts, int n)
+/* Submit the scoring of n labels after a prompt. */
+static void
+submit_labels(LlamaCall *call, const LlamaModel *model, LlamaFunction function,
+			  const LlamaIds *prompt, const LlamaText *texts, int n)
 {
-	L3Request	l3_request = {
+	L3Request	request = {
 		.kind = L3_REQ_SCORE,
 		.tokens = prompt->ids,
 		.n_tokens = (int32) prompt->n
 	};
-	LlamaRequest *request;
-	const double *logprobs;
+
+	label_paths(model, texts, n, &request);
+	(void) llama_call_submit(call, model, function, &request);
+}
+
+/* Probabilities of n labels, normalised, in the order of their submission. */
+static double *
+label_probabilities(const LlamaCall *call, int n)
+{
+	const double *logprobs = llama_out_logprobs(call->requests[0]);
 	double	   *probs = palloc(n * sizeof(double));
 	double		max = -INFINITY;
 	double		sum = 0;
 
-	label_paths(model, texts, n, &l3_request);
-	request = llama_row_run(model, function, &l3_request);
-	if (request == NULL)
-		return NULL;
-
-	logprobs = llama_out_logprobs(request);
 	for (int i = 0; i < n; i++)
 		max = Max(max, logprobs[i]);
 	for (int i = 0; i < n; i++)
@@ -334,24 +334,35 @@ score_labels(const LlamaModel *model, LlamaFunction function, const LlamaIds *pr
 		probs[i] = exp(logprobs[i] - max);
 		sum += probs[i];
 	}
-	llama_release(request);
 	if (!isfinite(sum))
 		ereport(ERROR,
 				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
-				 errmsg("model \"%s\" gave no finite probabilities", model->name),
+				 errmsg("model \"%s\" gave no finite probabilities", call->model->name),
 				 errhint("The model's weights may be damaged.")));
 	for (int i = 0; i < n; i++)
 		probs[i] /= sum;
 	return probs;
 }
 
-/*
- * Read (input, labels, task, examples, model) and score; NULL when the answer
- * is NULL.
+/* ----------------------------------------------------------------
+ *		Classify
+ * ----------------------------------------------------------------
  */
-static double *
-classify(FunctionCallInfo fcinfo, Labels *labels)
+
+/* What is left of the labels argument when the answer is there. */
+typedef struct ClassifyState
 {
+	int			n;
+	int		   *given;			/* (n) as in Labels */
+	ArrayType  *array;			/* as the caller gave it */
+} ClassifyState;
+
+/* Read (input, labels, task, examples, model) and submit. */
+static void
+begin_classify(FunctionCallInfo fcinfo, LlamaCall *call)
+{
+	ClassifyState *state = palloc(sizeof(ClassifyState));
+	Labels		labels;
 	LlamaExample *examples;
 	int			n_examples;
 	LlamaText	task = {"", 0};
@@ -360,81 +371,79 @@ classify(FunctionCallInfo fcinfo, Labels *labels)
 	LlamaIds	prompt = {0};
 
 	if (PG_ARGISNULL(0))
-		return NULL;
-	read_labels(fcinfo, 1, labels);
+		return;
+	read_labels(fcinfo, 1, &labels);
 	if (!PG_ARGISNULL(2))
 		task = llama_text_utf8(PG_GETARG_DATUM(2));
-	examples = read_examples(fcinfo, 3, labels, &n_examples);
+	examples = read_examples(fcinfo, 3, &labels, &n_examples);
 	model = llama_model_arg(fcinfo, 4);
 
-	llama_classify_prompt(&chat, task, labels->texts, labels->n, examples, n_examples,
+	state->n = labels.n;
+	state->given = labels.given;
+	state->array = PG_GETARG_ARRAYTYPE_P_COPY(1);
+	call->state = state;
+	llama_classify_prompt(&chat, task, labels.texts, labels.n, examples, n_examples,
 						  llama_text_utf8(PG_GETARG_DATUM(0)));
-	if (!llama_encode_chat(model, &chat, &prompt))
-		return NULL;
-	return score_labels(model, LLAMA_FN_CLASSIFY, &prompt, labels->texts, labels->n);
+	if (llama_encode_chat(model, &chat, &prompt))
+		submit_labels(call, model, LLAMA_FN_CLASSIFY, &prompt, labels.texts, labels.n);
 }
 
-/*
- * llama_classify(input text, labels text[], task text, examples jsonb,
- * model text) returns text
- */
-Datum
-llama_classify(PG_FUNCTION_ARGS)
+static Datum
+finish_classify(const LlamaCall *call)
 {
-	Labels		labels;
-	double	   *probs = classify(fcinfo, &labels);
+	const ClassifyState *state = call->state;
+	double	   *probs = label_probabilities(call, state->n);
 	int			best = 0;
-
-	if (probs == NULL)
-		PG_RETURN_NULL();
+	bool		isnull;
 
 	/* Among equals, the first as the caller has them. */
-	for (int i = 1; i < labels.n; i++)
+	for (int i = 1; i < state->n; i++)
 	{
 		if (probs[i] > probs[best] ||
-			(probs[i] == probs[best] && labels.given[i] < labels.given[best]))
+			(probs[i] == probs[best] && state->given[i] < state->given[best]))
 			best = i;
 	}
-	PG_RETURN_DATUM(array_get_element(PG_GETARG_DATUM(1), 1,
-									  (int[]) {ARR_LBOUND(PG_GETARG_ARRAYTYPE_P(1))[0] + labels.given[best]},
-									  -1, -1, false, TYPALIGN_INT, &fcinfo->isnull));
+	/* Labels are not NULL. */
+	return datumCopy(array_get_element(PointerGetDatum(state->array), 1,
+									   (int[]) {ARR_LBOUND(state->array)[0] + state->given[best]},
+									   -1, -1, false, TYPALIGN_INT, &isnull),
+					 false, -1);
 }
 
-/*
- * llama_classify_prob(same) returns float8[]
- */
-Datum
-llama_classify_prob(PG_FUNCTION_ARGS)
+static Datum
+finish_classify_prob(const LlamaCall *call)
 {
-	Labels		labels;
-	double	   *probs = classify(fcinfo, &labels);
-	Datum	   *elements;
+	const ClassifyState *state = call->state;
+	double	   *probs = label_probabilities(call, state->n);
+	Datum	   *elements = palloc(state->n * sizeof(Datum));
 
-	if (probs == NULL)
-		PG_RETURN_NULL();
-	elements = palloc(labels.n * sizeof(Datum));
-	for (int i = 0; i < labels.n; i++)
-		elements[labels.given[i]] = Float8GetDatum(probs[i]);
-	PG_RETURN_ARRAYTYPE_P(construct_array(elements, labels.n, FLOAT8OID, sizeof(float8),
-										  FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	for (int i = 0; i < state->n; i++)
+		elements[state->given[i]] = Float8GetDatum(probs[i]);
+	return PointerGetDatum(construct_array(elements, state->n, FLOAT8OID, sizeof(float8),
+										   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 }
 
-/*
- * Read (input, condition, model) and give P(Yes) / (P(Yes) + P(No)); false
- * when the answer is NULL.
+/* ----------------------------------------------------------------
+ *		Filter
+ * ----------------------------------------------------------------
  */
-static bool
-filter(FunctionCallInfo fcinfo, double *probability)
+
+/* Sorted, as labels are. */
+static const LlamaText filter_answers[] = {{"No", 2}, {"Yes", 3}};
+
+#define FILTER_YES	1
+
+/* Read (input, condition, model) and submit. */
+static void
+begin_filter(FunctionCallInfo fcinfo, LlamaCall *call)
 {
-	static const LlamaText answers[] = {{"No", 2}, {"Yes", 3}};
 	LlamaText	condition;
 	const LlamaModel *model;
 	LlamaMessages chat = {0};
 	LlamaIds	prompt = {0};
-	double	   *probs;
 
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
-		return false;
+		return;
 	condition = llama_text_utf8(PG_GETARG_DATUM(1));
 	if (is_blank(condition))
 		ereport(ERROR,
@@ -443,13 +452,63 @@ filter(FunctionCallInfo fcinfo, double *probability)
 	model = llama_model_arg(fcinfo, 2);
 
 	llama_filter_prompt(&chat, condition, llama_text_utf8(PG_GETARG_DATUM(0)));
-	if (!llama_encode_chat(model, &chat, &prompt))
-		return false;
-	probs = score_labels(model, LLAMA_FN_FILTER, &prompt, answers, lengthof(answers));
-	if (probs == NULL)
-		return false;
-	*probability = probs[1];
-	return true;
+	if (llama_encode_chat(model, &chat, &prompt))
+		submit_labels(call, model, LLAMA_FN_FILTER, &prompt, filter_answers,
+					  lengthof(filter_answers));
+}
+
+/* P(Yes) / (P(Yes) + P(No)) */
+static double
+filter_probability(const LlamaCall *call)
+{
+	return label_probabilities(call, lengthof(filter_answers))[FILTER_YES];
+}
+
+static Datum
+finish_filter(const LlamaCall *call)
+{
+	return BoolGetDatum(filter_probability(call) > FILTER_THRESHOLD);
+}
+
+static Datum
+finish_filter_prob(const LlamaCall *call)
+{
+	return Float8GetDatum(filter_probability(call));
+}
+
+/* ----------------------------------------------------------------
+ *		The functions
+ * ----------------------------------------------------------------
+ */
+
+const LlamaCallKind llama_classify_kind = {
+	"llama_classify", begin_classify, finish_classify
+};
+const LlamaCallKind llama_classify_prob_kind = {
+	"llama_classify_prob", begin_classify, finish_classify_prob
+};
+const LlamaCallKind llama_filter_kind = {"llama_filter", begin_filter, finish_filter};
+const LlamaCallKind llama_filter_prob_kind = {
+	"llama_filter_prob", begin_filter, finish_filter_prob
+};
+
+/*
+ * llama_classify(input text, labels text[], task text, examples jsonb,
+ * model text) returns text
+ */
+Datum
+llama_classify(PG_FUNCTION_ARGS)
+{
+	return llama_call(fcinfo, &llama_classify_kind);
+}
+
+/*
+ * llama_classify_prob(same) returns float8[]
+ */
+Datum
+llama_classify_prob(PG_FUNCTION_ARGS)
+{
+	return llama_call(fcinfo, &llama_classify_prob_kind);
 }
 
 /*
@@ -458,11 +517,7 @@ filter(FunctionCallInfo fcinfo, double *probability)
 Datum
 llama_filter(PG_FUNCTION_ARGS)
 {
-	double		probability;
-
-	if (!filter(fcinfo, &probability))
-		PG_RETURN_NULL();
-	PG_RETURN_BOOL(probability > FILTER_THRESHOLD);
+	return llama_call(fcinfo, &llama_filter_kind);
 }
 
 /*
@@ -471,9 +526,5 @@ llama_filter(PG_FUNCTION_ARGS)
 Datum
 llama_filter_prob(PG_FUNCTION_ARGS)
 {
-	double		probability;
-
-	if (!filter(fcinfo, &probability))
-		PG_RETURN_NULL();
-	PG_RETURN_FLOAT8(probability);
+	return llama_call(fcinfo, &llama_filter_prob_kind);
 }

@@ -18,8 +18,8 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 
+#include "call.h"
 #include "options.h"
-#include "row.h"
 
 PG_FUNCTION_INFO_V1(llama_embed);
 PG_FUNCTION_INFO_V1(llama_similarity);
@@ -42,19 +42,22 @@ pooling_arg(FunctionCallInfo fcinfo, int arg)
 			 errhint("Poolings are \"mean\" and \"last\".")));
 }
 
-/* Submit the embedding of a text; NULL where the row cannot be answered. */
-static LlamaRequest *
-submit_embedding(const LlamaModel *model, LlamaFunction function, LlamaText utf8,
-				 L3Pooling pooling)
+/* Submit the embedding of a text; false where the row cannot be answered. */
+static bool
+submit_embedding(LlamaCall *call, const LlamaModel *model, LlamaFunction function,
+				 LlamaText utf8, L3Pooling pooling)
 {
 	LlamaIds	ids = {0};
 	L3Request	request = {.kind = L3_REQ_EMBED, .pooling = pooling};
 
 	if (!llama_row_encode(model, utf8, &ids))
-		return NULL;
+	{
+		llama_call_give_up(call);
+		return false;
+	}
 	request.tokens = ids.ids;
 	request.n_tokens = (int32) ids.n;
-	return llama_row_submit(model, function, &request);
+	return llama_call_submit(call, model, function, &request);
 }
 
 /* An array of the first n of an embedding's numbers, of unit length. */
@@ -78,6 +81,67 @@ embedding_array(const float *embedding, int n, int n_embd)
 	return construct_array(elements, n, FLOAT4OID, sizeof(float4), true, TYPALIGN_INT);
 }
 
+static void
+begin_embed(FunctionCallInfo fcinfo, LlamaCall *call)
+{
+	const LlamaModel *model;
+	L3Pooling	pooling;
+	int			n_embd;
+	int		   *dimensions = palloc(sizeof(int));
+
+	if (PG_ARGISNULL(0))
+		return;
+	pooling = pooling_arg(fcinfo, 2);
+	(void) llama_int_arg(fcinfo, 1, "dimensions", false, 1, L3_MAX_EMBD, 1);
+	model = llama_model_arg(fcinfo, 3);
+	n_embd = (int) model->hparams.n_embd;
+	*dimensions = llama_int_arg(fcinfo, 1, "dimensions", false, 1, n_embd, n_embd);
+	call->state = dimensions;
+	(void) submit_embedding(call, model, LLAMA_FN_EMBED, llama_text_utf8(PG_GETARG_DATUM(0)),
+							pooling);
+}
+
+static Datum
+finish_embed(const LlamaCall *call)
+{
+	const int  *dimensions = call->state;
+
+	return PointerGetDatum(embedding_array(llama_out_embedding(call->requests[0]), *dimensions,
+										   (int) call->model->hparams.n_embd));
+}
+
+static void
+begin_similarity(FunctionCallInfo fcinfo, LlamaCall *call)
+{
+	const LlamaModel *model;
+
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+		return;
+	model = llama_model_arg(fcinfo, 2);
+	for (int i = 0; i < 2; i++)
+	{
+		if (!submit_embedding(call, model, LLAMA_FN_SIMILARITY,
+							  llama_text_utf8(PG_GETARG_DATUM(i)), L3_POOL_MEAN))
+			return;
+	}
+}
+
+static Datum
+finish_similarity(const LlamaCall *call)
+{
+	const float *a = llama_out_embedding(call->requests[0]);
+	const float *b = llama_out_embedding(call->requests[1]);
+	double		product = 0;
+
+	/* Both are of unit length up to rounding. */
+	for (uint32 i = 0; i < call->model->hparams.n_embd; i++)
+		product += (double) a[i] * b[i];
+	return Float8GetDatum(Max(-1.0, Min(1.0, product)));
+}
+
+const LlamaCallKind llama_embed_kind = {"llama_embed", begin_embed, finish_embed};
+const LlamaCallKind llama_similarity_kind = {"llama_similarity", begin_similarity, finish_similarity};
+
 /*
  * llama_embed(input text, dimensions int, pooling text, model text)
  * returns real[]
@@ -85,27 +149,7 @@ embedding_array(const float *embedding, int n, int n_embd)
 Datum
 llama_embed(PG_FUNCTION_ARGS)
 {
-	const LlamaModel *model;
-	L3Pooling	pooling;
-	int			n_embd;
-	int			dimensions;
-	LlamaRequest *request;
-	ArrayType  *result;
-
-	if (PG_ARGISNULL(0))
-		PG_RETURN_NULL();
-	pooling = pooling_arg(fcinfo, 2);
-	(void) llama_int_arg(fcinfo, 1, "dimensions", false, 1, L3_MAX_EMBD, 1);
-	model = llama_model_arg(fcinfo, 3);
-	n_embd = (int) model->hparams.n_embd;
-	dimensions = llama_int_arg(fcinfo, 1, "dimensions", false, 1, n_embd, n_embd);
-
-	request = submit_embedding(model, LLAMA_FN_EMBED, llama_text_utf8(PG_GETARG_DATUM(0)), pooling);
-	if (request == NULL || !llama_row_wait(request, PG_INT64_MAX, NULL))
-		PG_RETURN_NULL();
-	result = embedding_array(llama_out_embedding(request), dimensions, n_embd);
-	llama_release(request);
-	PG_RETURN_ARRAYTYPE_P(result);
+	return llama_call(fcinfo, &llama_embed_kind);
 }
 
 /*
@@ -114,45 +158,5 @@ llama_embed(PG_FUNCTION_ARGS)
 Datum
 llama_similarity(PG_FUNCTION_ARGS)
 {
-	const LlamaModel *model;
-	LlamaRequest *a;
-	LlamaRequest *b;
-	const float *va;
-	const float *vb;
-	double		product = 0;
-
-	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
-		PG_RETURN_NULL();
-	model = llama_model_arg(fcinfo, 2);
-
-	a = submit_embedding(model, LLAMA_FN_SIMILARITY, llama_text_utf8(PG_GETARG_DATUM(0)),
-						 L3_POOL_MEAN);
-	if (a == NULL)
-		PG_RETURN_NULL();
-	b = submit_embedding(model, LLAMA_FN_SIMILARITY, llama_text_utf8(PG_GETARG_DATUM(1)),
-						 L3_POOL_MEAN);
-	if (b == NULL)
-	{
-		llama_release(a);
-		PG_RETURN_NULL();
-	}
-	if (!llama_row_wait(a, PG_INT64_MAX, NULL))
-	{
-		llama_release(b);
-		PG_RETURN_NULL();
-	}
-	if (!llama_row_wait(b, PG_INT64_MAX, NULL))
-	{
-		llama_release(a);
-		PG_RETURN_NULL();
-	}
-
-	/* Both are of unit length up to rounding. */
-	va = llama_out_embedding(a);
-	vb = llama_out_embedding(b);
-	for (uint32 i = 0; i < model->hparams.n_embd; i++)
-		product += (double) va[i] * vb[i];
-	llama_release(a);
-	llama_release(b);
-	PG_RETURN_FLOAT8(Max(-1.0, Min(1.0, product)));
+	return llama_call(fcinfo, &llama_similarity_kind);
 }

@@ -12,6 +12,7 @@
 
 #include "utils/builtins.h"
 
+#include "call.h"
 #include "generate.h"
 #include "prompt.h"
 
@@ -34,30 +35,31 @@ llama_generate_request(const LlamaIds *prompt, const LlamaOptions *options, L3Re
 	};
 }
 
-/* Run a request and return its answer as text, or NULL. */
-static Datum
-generate_answer(FunctionCallInfo fcinfo, LlamaFunction function, const LlamaModel *model,
-				const LlamaIds *prompt, const LlamaOptions *options)
+static void
+submit_prompt(LlamaCall *call, LlamaFunction function, const LlamaModel *model,
+			  const LlamaIds *prompt, const LlamaOptions *options)
 {
-	L3Request	l3_request;
-	LlamaRequest *request;
-	const L3Result *result;
+	L3Request	request;
+
+	llama_generate_request(prompt, options, &request);
+	(void) llama_call_submit(call, model, function, &request);
+}
+
+/* The answer as text. */
+static Datum
+finish_answer(const LlamaCall *call)
+{
+	LlamaRequest *request = call->requests[0];
+	const L3Result *result = llama_result(request);
 	StringInfoData bytes;
 	size_t		n_bytes;
 
-	llama_generate_request(prompt, options, &l3_request);
-	request = llama_row_run(model, function, &l3_request);
-	if (request == NULL)
-		PG_RETURN_NULL();
-
-	result = llama_result(request);
 	initStringInfo(&bytes);
-	llama_append_answer(model->tok, llama_out_tokens(request), result->n_out, &bytes);
+	llama_append_answer(call->model->tok, llama_out_tokens(request), result->n_out, &bytes);
 
 	/* Cut before a stop string, and before half a character. */
 	n_bytes = l3_utf8_complete(bytes.data, Min((int64) bytes.len, result->n_bytes));
-	llama_release(request);
-	PG_RETURN_TEXT_P(llama_text_make(bytes.data, n_bytes));
+	return PointerGetDatum(llama_text_make(bytes.data, n_bytes));
 }
 
 bool
@@ -74,19 +76,60 @@ llama_generate_args(FunctionCallInfo fcinfo, const LlamaModel **model,
 	return llama_encode_chat(*model, &chat, prompt);
 }
 
+static void
+begin_generate(FunctionCallInfo fcinfo, LlamaCall *call)
+{
+	LlamaOptions options;
+	const LlamaModel *model;
+	LlamaIds	prompt = {0};
+
+	if (!PG_ARGISNULL(0) && llama_generate_args(fcinfo, &model, &options, &prompt))
+		submit_prompt(call, LLAMA_FN_GENERATE, model, &prompt, &options);
+}
+
+static void
+begin_chat(FunctionCallInfo fcinfo, LlamaCall *call)
+{
+	LlamaOptions options;
+	const LlamaModel *model;
+	LlamaMessages chat = {0};
+	LlamaIds	prompt = {0};
+
+	if (PG_ARGISNULL(0))
+		return;
+	llama_options_read(fcinfo, 1, &options);
+	llama_messages_from_jsonb(PG_GETARG_JSONB_P(0), &chat);
+	model = llama_model_arg(fcinfo, 1 + LLAMA_N_OPTION_ARGS);
+	if (llama_encode_chat(model, &chat, &prompt))
+		submit_prompt(call, LLAMA_FN_CHAT, model, &prompt, &options);
+}
+
+static void
+begin_complete(FunctionCallInfo fcinfo, LlamaCall *call)
+{
+	LlamaOptions options;
+	const LlamaModel *model;
+	LlamaIds	prompt = {0};
+
+	if (PG_ARGISNULL(0))
+		return;
+	llama_options_read(fcinfo, 1, &options);
+	model = llama_model_arg(fcinfo, 1 + LLAMA_N_OPTION_ARGS);
+	if (llama_row_encode(model, llama_text_utf8(PG_GETARG_DATUM(0)), &prompt))
+		submit_prompt(call, LLAMA_FN_COMPLETE, model, &prompt, &options);
+}
+
+const LlamaCallKind llama_generate_kind = {"llama_generate", begin_generate, finish_answer};
+const LlamaCallKind llama_chat_kind = {"llama_chat", begin_chat, finish_answer};
+const LlamaCallKind llama_complete_kind = {"llama_complete", begin_complete, finish_answer};
+
 /*
  * llama_generate(prompt text, system text, <options>, model text) returns text
  */
 Datum
 llama_generate(PG_FUNCTION_ARGS)
 {
-	LlamaOptions options;
-	const LlamaModel *model;
-	LlamaIds	prompt = {0};
-
-	if (PG_ARGISNULL(0) || !llama_generate_args(fcinfo, &model, &options, &prompt))
-		PG_RETURN_NULL();
-	return generate_answer(fcinfo, LLAMA_FN_GENERATE, model, &prompt, &options);
+	return llama_call(fcinfo, &llama_generate_kind);
 }
 
 /*
@@ -95,19 +138,7 @@ llama_generate(PG_FUNCTION_ARGS)
 Datum
 llama_chat(PG_FUNCTION_ARGS)
 {
-	LlamaOptions options;
-	const LlamaModel *model;
-	LlamaMessages chat = {0};
-	LlamaIds	prompt = {0};
-
-	if (PG_ARGISNULL(0))
-		PG_RETURN_NULL();
-	llama_options_read(fcinfo, 1, &options);
-	llama_messages_from_jsonb(PG_GETARG_JSONB_P(0), &chat);
-	model = llama_model_arg(fcinfo, 1 + LLAMA_N_OPTION_ARGS);
-	if (!llama_encode_chat(model, &chat, &prompt))
-		PG_RETURN_NULL();
-	return generate_answer(fcinfo, LLAMA_FN_CHAT, model, &prompt, &options);
+	return llama_call(fcinfo, &llama_chat_kind);
 }
 
 /*
@@ -116,15 +147,5 @@ llama_chat(PG_FUNCTION_ARGS)
 Datum
 llama_complete(PG_FUNCTION_ARGS)
 {
-	LlamaOptions options;
-	const LlamaModel *model;
-	LlamaIds	prompt = {0};
-
-	if (PG_ARGISNULL(0))
-		PG_RETURN_NULL();
-	llama_options_read(fcinfo, 1, &options);
-	model = llama_model_arg(fcinfo, 1 + LLAMA_N_OPTION_ARGS);
-	if (!llama_row_encode(model, llama_text_utf8(PG_GETARG_DATUM(0)), &prompt))
-		PG_RETURN_NULL();
-	return generate_answer(fcinfo, LLAMA_FN_COMPLETE, model, &prompt, &options);
+	return llama_call(fcinfo, &llama_complete_kind);
 }

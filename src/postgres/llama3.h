@@ -114,7 +114,8 @@ typedef struct LlamaModel
 
 /*
  * Find a loaded model and attach its tokenizer.  name NULL or empty:
- * llama3.default_model, and if that is empty the only (or first) loaded one.
+ * llama3.default_model, and if that is empty the one that was loaded first,
+ * the demonstration model only if there is no other, nor one on its way.
  * While the model or the server's model list is still being loaded this
  * waits, interruptibly.
  *
@@ -164,6 +165,9 @@ extern LlamaRequest *llama_submit(const LlamaModel *model, LlamaFunction functio
  * worker comes to life.
  */
 extern bool llama_wait(LlamaRequest *request, int64 n_bytes_seen);
+
+/* Is the request done, so that llama_wait would not sleep? */
+extern bool llama_is_done(const LlamaRequest *request);
 
 /*
  * The published state (a snapshot taken by llama_wait), and the outputs, NULL

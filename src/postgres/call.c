@@ -1,0 +1,101 @@
+/*-------------------------------------------------------------------------
+ *
+ * call.c
+ *	  Calls in two halves: beginning, finishing, giving up.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "call.h"
+
+static const LlamaCallKind *const kinds[] = {
+	&llama_generate_kind, &llama_chat_kind, &llama_complete_kind,
+	&llama_classify_kind, &llama_classify_prob_kind,
+	&llama_filter_kind, &llama_filter_prob_kind,
+	&llama_embed_kind, &llama_similarity_kind,
+};
+
+const LlamaCallKind *
+llama_call_kind(const char *symbol)
+{
+	for (size_t i = 0; i < lengthof(kinds); i++)
+	{
+		if (strcmp(kinds[i]->symbol, symbol) == 0)
+			return kinds[i];
+	}
+	return NULL;
+}
+
+bool
+llama_call_submit(LlamaCall *call, const LlamaModel *model, LlamaFunction function,
+				  const L3Request *request)
+{
+	LlamaRequest *submitted = llama_row_submit(model, function, request);
+
+	if (submitted == NULL)
+	{
+		llama_call_give_up(call);
+		return false;
+	}
+	Assert(call->n_requests < LLAMA_MAX_CALL_REQUESTS);
+	call->model = model;
+	call->requests[call->n_requests++] = submitted;
+	return true;
+}
+
+void
+llama_call_give_up(LlamaCall *call)
+{
+	while (call->n_requests > 0)
+		llama_release(call->requests[--call->n_requests]);
+}
+
+void
+llama_call_begin(LlamaCall *call, const LlamaCallKind *kind, FunctionCallInfo fcinfo)
+{
+	memset(call, 0, sizeof(*call));
+	call->kind = kind;
+	kind->begin(fcinfo, call);
+}
+
+bool
+llama_call_ready(const LlamaCall *call)
+{
+	for (int i = 0; i < call->n_requests; i++)
+	{
+		if (!llama_is_done(call->requests[i]))
+			return false;
+	}
+	return true;
+}
+
+Datum
+llama_call_finish(LlamaCall *call, bool *isnull)
+{
+	Datum		result;
+
+	for (int i = 0; i < call->n_requests; i++)
+	{
+		if (llama_row_wait(call->requests[i], PG_INT64_MAX, NULL))
+			continue;
+		/* That request is released already. */
+		call->requests[i] = call->requests[--call->n_requests];
+		llama_call_give_up(call);
+	}
+	*isnull = call->n_requests == 0;
+	if (*isnull)
+		return (Datum) 0;
+	result = call->kind->finish(call);
+	llama_call_give_up(call);
+	return result;
+}
+
+Datum
+llama_call(FunctionCallInfo fcinfo, const LlamaCallKind *kind)
+{
+	LlamaCall	call;
+
+	llama_call_begin(&call, kind, fcinfo);
+	return llama_call_finish(&call, &fcinfo->isnull);
+}

@@ -1,0 +1,80 @@
+/*-------------------------------------------------------------------------
+ *
+ * call.h
+ *	  One evaluation of a SQL function that asks the engine, in two halves.
+ *
+ * The first half reads the arguments and submits requests; the second takes
+ * their answers and makes the result.  Called as a function the halves follow
+ * each other at once.  The batch node (batch.c) begins the calls of many rows
+ * before it finishes the first: the same code, so the same results.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef LLAMA3_CALL_H
+#define LLAMA3_CALL_H
+
+#include "row.h"
+
+/* Most requests of one call: llama_similarity's. */
+#define LLAMA_MAX_CALL_REQUESTS	2
+
+typedef struct LlamaCall LlamaCall;
+
+typedef struct LlamaCallKind
+{
+	const char *symbol;			/* of the SQL function, in C */
+
+	/*
+	 * Read the arguments and submit with llama_call_submit.  Without a
+	 * request the result is NULL.  State that finish needs is allocated in
+	 * CurrentMemoryContext and copied: the arguments are gone by then.
+	 */
+	void		(*begin) (FunctionCallInfo fcinfo, LlamaCall *call);
+	/* All requests have answers.  The result is in CurrentMemoryContext. */
+	Datum		(*finish) (const LlamaCall *call);
+} LlamaCallKind;
+
+struct LlamaCall
+{
+	const LlamaCallKind *kind;
+	const LlamaModel *model;	/* set by llama_call_submit */
+	LlamaRequest *requests[LLAMA_MAX_CALL_REQUESTS];
+	int			n_requests;
+	void	   *state;			/* of begin */
+};
+
+/*
+ * For begin.  Submit a request; false, with the call's result NULL, where the
+ * row cannot be answered under llama3.on_error = 'null'.
+ */
+extern bool llama_call_submit(LlamaCall *call, const LlamaModel *model,
+							  LlamaFunction function, const L3Request *request);
+
+/*
+ * The halves.  A call that has begun must be finished or given up; on an
+ * error its requests are given up by their resource owner.
+ */
+extern void llama_call_begin(LlamaCall *call, const LlamaCallKind *kind, FunctionCallInfo fcinfo);
+extern Datum llama_call_finish(LlamaCall *call, bool *isnull);
+extern void llama_call_give_up(LlamaCall *call);
+/* Would llama_call_finish return without waiting? */
+extern bool llama_call_ready(const LlamaCall *call);
+
+/* Both halves at once, for the functions themselves. */
+extern Datum llama_call(FunctionCallInfo fcinfo, const LlamaCallKind *kind);
+
+/* The functions that have two halves, each where it is written. */
+extern const LlamaCallKind llama_generate_kind;
+extern const LlamaCallKind llama_chat_kind;
+extern const LlamaCallKind llama_complete_kind;
+extern const LlamaCallKind llama_classify_kind;
+extern const LlamaCallKind llama_classify_prob_kind;
+extern const LlamaCallKind llama_filter_kind;
+extern const LlamaCallKind llama_filter_prob_kind;
+extern const LlamaCallKind llama_embed_kind;
+extern const LlamaCallKind llama_similarity_kind;
+
+/* The kind with that symbol, or NULL. */
+extern const LlamaCallKind *llama_call_kind(const char *symbol);
+
+#endif							/* LLAMA3_CALL_H */

@@ -224,7 +224,9 @@ count_pairs(Learner *l, uint32_t word, int sign)
 
 	for (uint32_t i = 0; i + 1 < w->n; i++)
 	{
-		Pair	   *pair = &l->pairs[find_pair(l, symbols[i], symbols[i + 1])];
+		/* First the number: finding it may move the array. */
+		uint32_t	number = find_pair(l, symbols[i], symbols[i + 1]);
+		Pair	   *pair = &l->pairs[number];
 
 		pair->count += sign * w->count;
 		/* Later steps make no new places of a pair: its list is complete. */

@@ -14,9 +14,9 @@
  * token was made, so what stands in the heap is never too low, and an entry
  * that is too high is put back with what the count is now.
  *
- * A pair whose text is a token already (the same letters were joined in
- * another order) is passed over: two tokens of one text could not be told
- * apart.
+ * No two pairs give the same text: as long as no merge crosses the borders of
+ * a stretch of text, what is merged inside depends on the stretch alone, and
+ * so the last two parts of it are always the same.
  *
  *-------------------------------------------------------------------------
  */
@@ -301,40 +301,37 @@ heap_pop(Learner *l)
  * ----------------------------------------------------------------
  */
 
-/* Put the pair's bytes in as a token; false when there is one of these bytes. */
-static bool
+/* Put the pair's bytes in as the next token. */
+static void
 make_token(Learner *l, const Pair *pair)
 {
 	TrString	left = l->tokens.strings[pair->left];
 	TrString	right = l->tokens.strings[pair->right];
 	char	   *bytes = tr_alloc(left.len + right.len);
-	bool		added;
 
 	memcpy(bytes, l->tokens.bytes + left.offset, left.len);
 	memcpy(bytes + left.len, l->tokens.bytes + right.offset, right.len);
-	tr_intern(&l->tokens, bytes, left.len + right.len, &added);
+	tr_intern(&l->tokens, bytes, left.len + right.len, NULL);
 	free(bytes);
-	return added;
 }
 
-/* Take the best pair and make its token; false when no pair is left. */
+/* Take the best pair; false when none is left. */
 static bool
 next_merge(Learner *l, uint32_t *merged)
 {
 	while (l->heap_size > 0)
 	{
 		Entry		top = heap_pop(l);
-		const Pair *pair = &l->pairs[top.pair];
 
-		if (pair->count < MIN_COUNT)
+		if (l->pairs[top.pair].count < MIN_COUNT)
 			continue;
-		if (pair->count < top.count)
-			heap_push(l, top.pair);
-		else if (make_token(l, pair))
+		if (l->pairs[top.pair].count < top.count)
 		{
-			*merged = top.pair;
-			return true;
+			heap_push(l, top.pair);
+			continue;
 		}
+		*merged = top.pair;
+		return true;
 	}
 	return false;
 }
@@ -372,6 +369,7 @@ apply_merge(Learner *l, uint32_t merged, int32_t id)
 		merge_in_word(l, pair.words[i], pair.left, pair.right, id);
 		count_pairs(l, pair.words[i], 1);
 	}
+	make_token(l, &pair);
 	free(pair.words);
 	l->pairs[merged].words = NULL;
 	l->pairs[merged].n_words = 0;

@@ -238,6 +238,19 @@ typedef struct TrTrainOptions
 								 * tokens/s, validation loss, validation group loss */
 } TrTrainOptions;
 
+/* The rate of a step, counted from 0: linear to lr, then a cosine to the floor. */
+double		tr_learning_rate(const TrTrainOptions *options, int step);
+/* What to multiply a gradient of this norm with, so that it is at most clip. */
+double		tr_clip_factor(double norm, double clip);
+/*
+ * AdamW (Loshchilov and Hutter 2019) on n parameters: step counts from 1; the
+ * gradient is multiplied with factor first; mean and square are the moving
+ * averages of the gradient and its square.
+ */
+void		tr_adamw(const TrTrainOptions *options, int64_t step, double lr, double factor,
+					 double weight_decay, float *params, float *mean, float *square,
+					 const float *gradient, size_t n);
+
 /* Train model on train; progress goes to stdout a line at a time. */
 void		tr_train(TrModel *model, const TrCorpus *train, const TrCorpus *valid,
 					 const TrTrainOptions *options);

@@ -53,7 +53,7 @@ typedef struct L3Error
 	int			saved_errno;	/* with L3_ERR_IO, else 0 */
 	char		message[512];	/* lower case, one line, no period */
 	char		detail[512];	/* sentences: what was found and expected; or "" */
-	char		hint[256];		/* a sentence: what to do; or "" */
+	char		hint[512];		/* a sentence: what to do; or "" */
 } L3Error;
 
 /*

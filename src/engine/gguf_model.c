@@ -10,6 +10,7 @@
  *-------------------------------------------------------------------------
  */
 #include "gguf.h"
+#include "advice.h"
 #include "source.h"
 
 #include <inttypes.h>
@@ -76,6 +77,7 @@ static const struct
 	{21, -1, "IQ3_S"}, {22, -1, "IQ2_S"}, {23, L3_FILE_IQ4_XS, "IQ4_XS"},
 	{24, -1, "I8"}, {25, -1, "I16"}, {26, -1, "I32"}, {27, -1, "I64"},
 	{28, -1, "F64"}, {29, -1, "IQ1_M"}, {30, L3_FILE_BF16, "BF16"},
+	{31, -1, "Q4_0_4_4"}, {32, -1, "Q4_0_4_8"}, {33, -1, "Q4_0_8_8"},
 	{34, -1, "TQ1_0"}, {35, -1, "TQ2_0"}, {39, -1, "MXFP4"},
 };
 
@@ -353,6 +355,26 @@ optional_uint(const L3Gguf *gguf, const char *name, uint32_t *value, L3Error *er
 	return l3_gguf_uniform_uint(gguf, name, value, &found, err);
 }
 
+/* Adapters, and what else is kept in GGUF files, say so. */
+static L3Status
+check_kind(const L3Gguf *gguf, L3Error *err)
+{
+	L3Slice		kind = {"model", 5};
+	bool		found;
+	L3Status	status = l3_gguf_string(gguf, "general.type", &kind, &found, err);
+
+	if (status != L3_OK || (kind.len == 5 && memcmp(kind.data, "model", 5) == 0))
+		return status;
+	l3_error(err, L3_ERR_UNSUPPORTED, "file \"%s\" holds no model", gguf->path);
+	l3_error_detail(err, "Found general.type \"%.*s\", expected \"model\".",
+					kind.len > 64 ? 64 : (int) kind.len, kind.data);
+	if (kind.len == 7 && memcmp(kind.data, "adapter", 7) == 0)
+		l3_error_hint(err, "Merge the adapter (LoRA) into the model that it was trained for, and load the result.");
+	else
+		l3_error_hint(err, "Give the path of the model's own file.");
+	return L3_ERR_UNSUPPORTED;
+}
+
 static L3Status
 check_architecture(L3Source *source, const L3Gguf *gguf, L3Error *err)
 {
@@ -366,12 +388,7 @@ check_architecture(L3Source *source, const L3Gguf *gguf, L3Error *err)
 	if (!found)
 		return missing_key(gguf, "general.architecture", err);
 	if (text.len != 5 || memcmp(text.data, "llama", 5) != 0)
-	{
-		l3_error(err, L3_ERR_UNSUPPORTED, "architecture of model \"%s\" is not supported", gguf->path);
-		l3_error_detail(err, "Found \"%.*s\", expected \"llama\".",
-						text.len > 64 ? 64 : (int) text.len, text.data);
-		return L3_ERR_UNSUPPORTED;
-	}
+		return l3_wrong_architecture(gguf->path, "general.architecture", text.data, text.len, err);
 	strcpy(source->architecture, "llama");
 	status = optional_uint(gguf, "llama.expert_count", &n_experts, err);
 	if (status == L3_OK && n_experts > 0)
@@ -379,6 +396,7 @@ check_architecture(L3Source *source, const L3Gguf *gguf, L3Error *err)
 		l3_error(err, L3_ERR_UNSUPPORTED, "model \"%s\" is a mixture of experts, which is not supported",
 				 gguf->path);
 		l3_error_detail(err, "Found llama.expert_count = %" PRIu32 ".", n_experts);
+		l3_error_hint(err, "Take a model of Llama 3, 3.1, 3.2 (1B, 3B) or 3.3, or one that was trained from these.");
 		return L3_ERR_UNSUPPORTED;
 	}
 	return status;
@@ -456,8 +474,16 @@ read_vocabulary_size(const GgufModel *model, const L3FoundTensor *found, uint64_
 	else if (embedding != NULL)
 		hp->n_vocab = L3_MAX_VOCAB + 1; /* refused with the other bounds */
 	else
-		return l3_error(err, L3_ERR_FORMAT, "tensor \"%s\" is missing from \"%s\"",
-						gguf_names.global[L3_TOKEN_EMBD], model->parts[0].path);
+	{
+		l3_error(err, L3_ERR_FORMAT, "tensor \"%s\" is missing from \"%s\"",
+				 gguf_names.global[L3_TOKEN_EMBD], model->parts[0].path);
+		if (n == 0)
+		{
+			l3_error_detail(err, "The file has no tensors, only keys, such as those of a vocabulary.");
+			l3_error_hint(err, "Give the path of the model's own file.");
+		}
+		return L3_ERR_FORMAT;
+	}
 	hp->tied = l3_found_tensor(found, n, gguf_names.global[L3_OUTPUT]) == NULL;
 	return L3_OK;
 }
@@ -702,7 +728,7 @@ read_tokenizer(L3Source *source, GgufModel *model, L3Error *err)
 		l3_error(err, L3_ERR_UNSUPPORTED, "tokenizer of file \"%s\" is not supported", gguf->path);
 		l3_error_detail(err, "Found tokenizer.ggml.model = \"%.*s\", expected \"gpt2\" (byte-level BPE).",
 						kind.len > 64 ? 64 : (int) kind.len, kind.data);
-		l3_error_hint(err, "Llama 1 and 2 have another tokenizer; use a Llama 3 model.");
+		l3_error_hint(err, "Llama 1, Llama 2 and Mistral have another tokenizer; take a Llama 3 model.");
 		return L3_ERR_UNSUPPORTED;
 	}
 	spec->where = gguf->path;
@@ -766,6 +792,7 @@ l3_gguf_open(L3Source *source, L3Error *err)
 
 	if ((status = list_files(source, err)) == L3_OK &&
 		(status = parse_parts(source, model, err)) == L3_OK &&
+		(status = check_kind(&model->parts[0], err)) == L3_OK &&
 		(status = check_architecture(source, &model->parts[0], err)) == L3_OK &&
 		(status = list_tensors(model, &found, &n, err)) == L3_OK)
 		status = read_model(source, model, found, n, err);

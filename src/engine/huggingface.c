@@ -12,6 +12,7 @@
  *-------------------------------------------------------------------------
  */
 #include "huggingface.h"
+#include "advice.h"
 #include "safetensors.h"
 
 #include <errno.h>
@@ -117,11 +118,7 @@ check_architecture(L3Source *source, const json_t *config, const char *where, L3
 	if (status != L3_OK)
 		return status;
 	if (strcmp(model_type, "llama") != 0)
-	{
-		l3_error(err, L3_ERR_UNSUPPORTED, "architecture of model \"%s\" is not supported", source->path);
-		l3_error_detail(err, "Found model_type \"%.64s\", expected \"llama\".", model_type);
-		return L3_ERR_UNSUPPORTED;
-	}
+		return l3_wrong_architecture(source->path, "model_type", model_type, strlen(model_type), err);
 	strcpy(source->architecture, "llama");
 	return L3_OK;
 }
@@ -525,12 +522,7 @@ read_weights(L3Source *source, L3Error *err)
 	if (status != L3_OK)
 		return status;
 	if (index == NULL)
-	{
-		l3_error(err, L3_ERR_FORMAT, "directory \"%s\" has no weights", source->path);
-		l3_error_detail(err, "Expected model.safetensors or model.safetensors.index.json.");
-		l3_error_hint(err, "Checkpoints of PyTorch (.bin, .pth) are not supported; convert them to safetensors.");
-		return L3_ERR_FORMAT;
-	}
+		return l3_no_weights_in(source->path, err);
 	weight_map = json_object_get(index, "weight_map");
 	status = list_shards(source, weight_map, err);
 	if (status == L3_OK)
@@ -573,12 +565,7 @@ read_config(L3Source *source, L3HfFiles *files, L3Error *err)
 	L3Status	status;
 
 	if (!file_exists(source, "config.json"))
-	{
-		l3_error(err, L3_ERR_FORMAT, "directory \"%s\" holds no model", source->path);
-		l3_error_detail(err, "It has no config.json.");
-		l3_error_hint(err, "Give the path of a .gguf file, or of a directory with config.json, tokenizer.json and safetensors files.");
-		return L3_ERR_FORMAT;
-	}
+		return l3_no_model_in(source->path, err);
 	status = read_json(source, "config.json", false, &files->config, err);
 	if (status == L3_OK)
 		status = path_of(source, "config.json", &where, err);
@@ -594,6 +581,8 @@ read_tokenizer(L3Source *source, L3HfFiles *files, L3Error *err)
 {
 	L3Status	status;
 
+	if (!file_exists(source, "tokenizer.json"))
+		return l3_no_tokenizer_in(source->path, err);
 	if ((status = path_of(source, "tokenizer.json", &files->where, err)) != L3_OK ||
 		(status = read_json(source, "tokenizer.json", false, &files->tokenizer, err)) != L3_OK ||
 		(status = read_json(source, "tokenizer_config.json", true, &files->tokenizer_config, err)) != L3_OK ||
@@ -619,6 +608,9 @@ l3_huggingface_open(L3Source *source, L3Error *err)
 		return status;
 	read_name(source, files->config);
 	status = read_tokenizer(source, files, err);
+	if (status == L3_OK && files->tokenizer_config == NULL && files->chat_template == NULL)
+		snprintf(source->warning, sizeof(source->warning),
+				 "The directory has no tokenizer_config.json, in which the chat template would be; download it too.");
 	if (status != L3_OK && source->headers_only && status != L3_ERR_MEMORY)
 		return L3_OK;
 	return status;

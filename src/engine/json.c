@@ -60,7 +60,8 @@ l3_json_read(const L3Reader *reader, json_t **object, L3Error *err)
 	status = l3_reader_slurp(reader, L3_MAX_JSON_BYTES, &text, &len, err);
 	if (status != L3_OK)
 		return status;
-	if (len == 0 || strncmp(text, "version https://git-lfs", 23) == 0 || text[0] == '<')
+	if (len == 0 || strncmp(text, "version https://git-lfs", 23) == 0 || text[0] == '<' ||
+		strncmp(text, "{\"error", 7) == 0)
 		status = l3_reader_wrong_format(reader, "JSON file", err);
 	else
 		status = l3_json_parse(text, len, reader->path, object, err);

@@ -18,6 +18,7 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -90,6 +91,42 @@ not_finite(const Loader *loader, uint64_t index, L3Error *err)
 	return L3_ERR_FORMAT;
 }
 
+static bool
+is_zero(const uint8_t *bytes, uint64_t n)
+{
+	return n > 0 && bytes[0] == 0 && memcmp(bytes, bytes + 1, n - 1) == 0;
+}
+
+/*
+ * Downloaders reserve a file's whole size at first, so a download that was
+ * broken off can have the right size and end in zeros.  The gain of a norm is
+ * never zero throughout, as nothing would come out of its layer.
+ */
+static L3Status
+only_zeros(const Loader *loader, uint64_t index, L3Error *err)
+{
+	char		name[128];
+
+	l3_source_tensor_name(loader->source, index, name, sizeof(name));
+	l3_error(err, L3_ERR_FORMAT, "tensor \"%s\" of model \"%s\" has only zeros",
+			 name, loader->source->path);
+	l3_error_detail(err, "A download that is not complete looks like this where the file's size was reserved at first.");
+	l3_error_hint(err, "Complete the download, or get the file anew, and compare its checksum with the published one.");
+	return L3_ERR_FORMAT;
+}
+
+/* A matrix of zeros could be somebody's intention. */
+static void
+warn_about_zeros(const Loader *loader, uint64_t index)
+{
+	L3Source   *source = loader->source;
+	char		name[128];
+
+	l3_source_tensor_name(source, index, name, sizeof(name));
+	snprintf(source->warning, sizeof(source->warning),
+			 "Tensor \"%s\" has only zeros; if the download was not complete, get the file anew.", name);
+}
+
 static L3Status
 load_vector(Loader *loader, uint64_t index, L3Error *err)
 {
@@ -109,6 +146,8 @@ load_vector(Loader *loader, uint64_t index, L3Error *err)
 									l3_file_row_bytes(tensor->type, entry->n_in), err);
 		if (status != L3_OK)
 			return status;
+		if (is_zero(loader->band, l3_file_row_bytes(tensor->type, entry->n_in)))
+			return only_zeros(loader, index, err);
 		l3_widen_vector(tensor->type, loader->band, entry->n_in, vector);
 	}
 	for (uint32_t i = 0; i < entry->n_in; i++)
@@ -182,6 +221,7 @@ load_matrix(Loader *loader, uint64_t index, L3Error *err)
 	uint64_t	row_bytes = l3_file_row_bytes(tensor->type, entry->n_in);
 	uint64_t	band_rows = loader->band_bytes / row_bytes / L3_PANEL * L3_PANEL;
 	uint8_t    *panel = loader->arena + entry->offset;
+	bool		zero = true;
 
 	for (uint64_t n = 0; n < entry->n_out; n += band_rows)
 	{
@@ -191,6 +231,7 @@ load_matrix(Loader *loader, uint64_t index, L3Error *err)
 
 		if (status != L3_OK)
 			return status;
+		zero = zero && is_zero(loader->band, count * row_bytes);
 		for (uint64_t row = 0; row < count; row += L3_PANEL)
 		{
 			const uint8_t *rows[L3_PANEL];
@@ -210,6 +251,8 @@ load_matrix(Loader *loader, uint64_t index, L3Error *err)
 		if (status != L3_OK)
 			return status;
 	}
+	if (zero)
+		warn_about_zeros(loader, index);
 	return L3_OK;
 }
 

@@ -6,6 +6,7 @@
  *-------------------------------------------------------------------------
  */
 #include "reader.h"
+#include "advice.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -63,7 +64,7 @@ l3_reader_open(L3Reader *reader, const char *path, L3Error *err)
 	/* O_NONBLOCK: opening a FIFO must not wait for a writer. */
 	reader->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (reader->fd < 0)
-		return l3_error(err, L3_ERR_IO, "could not open file \"%s\": %m", path);
+		return l3_could_not_open("file", path, err);
 	if (fstat(reader->fd, &st) != 0)
 	{
 		l3_error(err, L3_ERR_IO, "could not stat file \"%s\": %m", path);
@@ -186,6 +187,9 @@ l3_reader_slurp(const L3Reader *reader, uint64_t max, char **data, size_t *len, 
 	return L3_OK;
 }
 
+/* Llama 3 is younger than GGUF. */
+#define before_gguf	"Take a GGUF file of a Llama 3 model; older files hold older models."
+
 /* What stands in model files that are not models: start of file, meaning, advice. */
 static const struct
 {
@@ -201,11 +205,22 @@ static const struct
 	{"<html", "a web page", "Download the file itself, not the page that shows it."},
 	{"<?xml", "an XML document, perhaps a server's error message", "Download the file again."},
 	{"{\"error", "a server's error message", "Download the file again."},
+	{"Access to model", "the answer of a hub that keeps the model behind its licence",
+	"Accept the licence on the model's page, and download the file again with your access token."},
+	{"Invalid username", "the answer of a hub that refuses the download",
+	"Download the file again with a valid access token."},
+	{"Entry not found", "the answer of a hub that does not have the file",
+	"Download the file again, by the name that the hub lists."},
+	{"Repository not found", "the answer of a hub that does not have the model",
+	"Download the file again, by the name that the hub lists."},
 	{"GGUF", "a GGUF file", "Give the path of the .gguf file itself."},
 	{"FUGG", "a big-endian GGUF file", "Convert the model to a little-endian GGUF file."},
-	{"lmgg", "a GGML file of a time before GGUF", "Convert the model to GGUF."},
-	{"fmgg", "a GGML file of a time before GGUF", "Convert the model to GGUF."},
-	{"tjgg", "a GGML file of a time before GGUF", "Convert the model to GGUF."},
+	{"lmgg", "a GGML file of a time before GGUF", before_gguf},
+	{"fmgg", "a GGML file of a time before GGUF", before_gguf},
+	{"tjgg", "a GGML file of a time before GGUF", before_gguf},
+	{"\037\213", "a gzip archive", "Unpack it."},
+	{"(\265/\375", "a zstd archive", "Unpack it."},
+	{"\3757zXZ", "an xz archive", "Unpack it."},
 	{"PK\003\004", "a zip archive, perhaps a PyTorch checkpoint",
 	"Use the model's safetensors directory or a GGUF file."},
 	{"\200\002", "a Python pickle", "Use the model's safetensors directory or a GGUF file."},
@@ -215,6 +230,7 @@ L3Status
 l3_reader_wrong_format(const L3Reader *reader, const char *what, L3Error *err)
 {
 	char		start[32] = {0};
+	const char	zeros[32] = {0};
 	L3Error		ignored;
 	uint64_t	n = reader->size < sizeof(start) - 1 ? reader->size : sizeof(start) - 1;
 
@@ -224,6 +240,13 @@ l3_reader_wrong_format(const L3Reader *reader, const char *what, L3Error *err)
 	if (reader->size == 0)
 	{
 		l3_error_detail(err, "The file is empty.");
+		l3_error_hint(err, "The download has failed or not begun; download the file again.");
+		return L3_ERR_FORMAT;
+	}
+	if (n == sizeof(start) - 1 && memcmp(start, zeros, n) == 0)
+	{
+		l3_error_detail(err, "It starts with zeros, as a file that a download has reserved and not filled.");
+		l3_error_hint(err, "Wait until the download is complete, or start it again if it was broken off.");
 		return L3_ERR_FORMAT;
 	}
 	for (size_t i = 0; i < sizeof(known_starts) / sizeof(known_starts[0]); i++)

@@ -6,6 +6,7 @@
  *-------------------------------------------------------------------------
  */
 #include "source.h"
+#include "advice.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -39,6 +40,21 @@ l3_source_add_file(L3Source *source, const char *path, const uint8_t *memory, L3
 	return L3_OK;
 }
 
+/* A file of a model in several is not there: how many are not. */
+static void
+explain_missing(const L3Source *source, L3Error *err)
+{
+	struct stat st;
+	uint32_t	n_missing = 0;
+
+	for (uint32_t i = 0; i < source->n_files; i++)
+		n_missing += stat(source->files[i].path, &st) != 0;
+	if (source->n_files > 1)
+		l3_error_detail(err, "The model has %" PRIu32 " files of weights, and %" PRIu32 " of them %s missing.",
+						source->n_files, n_missing, n_missing == 1 ? "is" : "are");
+	l3_error_hint(err, "Complete the download; all files of a model belong into one directory, under the names that they were published with.");
+}
+
 L3Status
 l3_source_reader(L3Source *source, uint32_t file, const L3Reader **reader, L3Error *err)
 {
@@ -57,7 +73,13 @@ l3_source_reader(L3Source *source, uint32_t file, const L3Reader **reader, L3Err
 		status = l3_reader_open_memory(&source->reader, wanted->path, wanted->memory,
 									   wanted->size, err);
 	else
-		status = l3_reader_open(&source->reader, wanted->path, err);
+	{
+		status = l3_refuse_unfinished(wanted->path, err);
+		if (status == L3_OK)
+			status = l3_reader_open(&source->reader, wanted->path, err);
+		if (status == L3_ERR_IO && err->saved_errno == ENOENT)
+			explain_missing(source, err);
+	}
 	if (status != L3_OK)
 		return status;
 	if (wanted->size == UINT64_MAX)
@@ -139,9 +161,11 @@ open_path(L3Source *source, L3Error *err)
 	struct stat st;
 
 	if (stat(source->path, &st) != 0)
-		return l3_error(err, L3_ERR_IO, "could not open model \"%s\": %m", source->path);
+		return l3_could_not_open("model", source->path, err);
 	if (S_ISDIR(st.st_mode))
 		return l3_huggingface_open(source, err);
+	if (l3_refuse_unfinished(source->path, err) != L3_OK)
+		return err->status;
 	if (ends_with(source->path, ".safetensors") || ends_with(source->path, ".json"))
 	{
 		l3_error(err, L3_ERR_ARG, "\"%s\" is one file of a model", source->path);

@@ -24,6 +24,7 @@ typedef struct Loaded
 	uint64_t	size;
 	uint8_t		sum[16];
 	char		warning[256];
+	bool		late_warning;	/* after loading there was one */
 	L3Hparams	hparams;
 	L3Error		err;
 } Loaded;
@@ -45,6 +46,7 @@ finish(L3Source *source, L3ProgressFn progress, void *ctx, Loaded *out)
 		out->arena = l3_arena_check(out->mem, out->size, &out->err);
 	if (out->arena != NULL)
 		l3_arena_checksum(out->arena, out->sum);
+	out->late_warning = strstr(l3_source_warning(source), "has only zeros") != NULL;
 	free(tokenizer);
 	l3_source_close(source);
 }
@@ -224,7 +226,7 @@ static void
 refused(const TinyGguf *t, L3Status status, const char *a, const char *b, const char *behaviour)
 {
 	Loaded		l = load_tiny(t);
-	char		all[1400];
+	char		all[sizeof(L3Error)];
 	bool		ok;
 
 	snprintf(all, sizeof(all), "%s|%s|%s", l.err.message, l.err.detail, l.err.hint);
@@ -290,6 +292,8 @@ test_refused(void)
 		 "has a value that is not a finite number", "a matrix with a value that is no number is refused by name");
 	CASE(t.nan_tensor = "blk.0.ffn_norm.weight", L3_ERR_FORMAT, "tensor \"blk.0.ffn_norm.weight\"",
 		 "has a value that is not a finite number", "and so is a vector");
+	CASE(t.zero_tensor = "blk.0.attn_norm.weight", L3_ERR_FORMAT, "tensor \"blk.0.attn_norm.weight\"",
+		 "has only zeros", "a norm of zeros is refused by name");
 	CASE((t.split_count = 2, t.split_tensors = 21), L3_ERR_FORMAT, "part 1 of 2", "name",
 		 "a part that is given as a whole is refused");
 #undef CASE
@@ -340,20 +344,30 @@ test_not_gguf(void)
 		{"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"},
 		{"<!DOCTYPE html><html>", "page"},
 		{"PK\003\004..............", "PyTorch"},
-		{"tjgg............", "GGUF"},
+		{"tjgg............", "older files hold older models"},
+		{"Access to model m is restricted.", "Accept the licence"},
+		{"Entry not found", "by the name that the hub lists"},
+		{"\037\213\b.", "gzip"},
 		{"\001\002\003\004", "01 02 03 04"},
 		{"", "empty"},
 	};
 
+	uint8_t		zeros[100] = {0};
+	TinyBytes	reserved = {zeros, sizeof(zeros), 0};
+	Loaded		l;
+
 	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
 	{
 		TinyBytes	file = {(uint8_t *) files[i].text, strlen(files[i].text), 0};
-		Loaded		l = load_bytes(&file, NULL);
 
+		l = load_bytes(&file, NULL);
 		tap_ok(l.arena == NULL && l.err.status == L3_ERR_FORMAT &&
 			   (strstr(l.err.hint, files[i].says) != NULL || strstr(l.err.detail, files[i].says) != NULL),
 			   "what is no GGUF file is recognised: %s", files[i].says);
 	}
+	l = load_bytes(&reserved, NULL);
+	tap_ok(l.arena == NULL && strstr(l.err.detail, "has reserved and not filled") != NULL,
+		   "what a download has only reserved is recognised");
 }
 
 static bool
@@ -449,7 +463,8 @@ test_split(void)
 
 	rename(path[1], aside);
 	l = load_path(path[0]);
-	tap_ok(l.arena == NULL && l.err.status == L3_ERR_IO && strstr(l.err.message, "00002-of-00003") != NULL,
+	tap_ok(l.arena == NULL && l.err.status == L3_ERR_IO && strstr(l.err.message, "00002-of-00003") != NULL &&
+		   strcmp(l.err.detail, "The model has 3 files of weights, and 1 of them is missing.") == 0,
 		   "a missing part is named");
 	rename(aside, path[1]);
 
@@ -497,6 +512,12 @@ test_warning(void)
 	l = load_tiny(&t);
 	tap_ok(l.arena != NULL && strstr(l.warning, "rope_freqs") != NULL,
 		   "a 3.1 file without divisors loads with a warning");
+	free(l.mem);
+
+	t = tiny_gguf_defaults();
+	t.zero_tensor = "blk.1.ffn_up.weight";
+	l = load_tiny(&t);
+	tap_ok(l.arena != NULL && l.late_warning, "a matrix of zeros loads with a warning");
 	free(l.mem);
 	t.rope_freqs = true;
 	l = load_tiny(&t);

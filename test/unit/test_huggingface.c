@@ -46,6 +46,7 @@ typedef struct Directory
 	bool		swapped_index;	/* the index names the wrong shard */
 	const char *index_name;		/* file name in the index instead */
 	const char *omit_tensor;
+	const char *zero_tensor;
 	size_t		cut;			/* bytes missing at the end of the weights */
 } Directory;
 
@@ -148,7 +149,7 @@ add_tensor(Shard *shard, const Directory *d, const char *name, uint32_t n_out, u
 	{
 		for (uint32_t k = 0; k < n_in; k++)
 		{
-			float		value = tiny_value(name, n, k);
+			float		value = tiny_same(d->zero_tensor, name) ? 0 : tiny_value(name, n, k);
 
 			if (d->dtype[0] == 'F')
 				tiny_put(&shard->data, &value, 4);
@@ -492,6 +493,15 @@ test_tokenizer(void)
 	write_bytes("chat_template.jinja", "{{ x }}", 7);
 	l = load(L3_QUANTIZE_NONE);
 	tap_ok(l.arena != NULL && l3_tokenizer_has_template(tokenizer_of(&l)), "chat_template.jinja gives the chat template");
+	tap_ok(l.arena != NULL && l3_source_warning(l.source)[0] == '\0', "and nothing is missed");
+	done(&l);
+
+	d = sound_directory();
+	json_decref(d.tokenizer_config);
+	d.tokenizer_config = NULL;
+	l = load_directory(&d);
+	tap_ok(l.arena != NULL && strstr(l3_source_warning(l.source), "tokenizer_config.json") != NULL,
+		   "without tokenizer_config.json a model loads with a warning");
 	done(&l);
 }
 
@@ -530,7 +540,7 @@ static void
 refused(Directory *d, L3Status status, const char *a, const char *b, const char *behaviour)
 {
 	Loaded		l = load_directory(d);
-	char		all[1400];
+	char		all[sizeof(L3Error)];
 
 	snprintf(all, sizeof(all), "%s|%s|%s", l.err.message, l.err.detail, l.err.hint);
 	if (!tap_ok(l.arena == NULL && l.err.status == status && strstr(all, a) != NULL && strstr(all, b) != NULL,
@@ -577,9 +587,11 @@ test_refused(void)
 		 "an index that points to the wrong file is refused");
 	CASE((d.sharded = true, d.index_name = "../secret"), L3_ERR_FORMAT, "index", "plain name",
 		 "an index cannot leave the directory");
-	CASE((d.sharded = true, d.index_name = "absent.safetensors"), L3_ERR_IO, "absent.safetensors", "open",
+	CASE((d.sharded = true, d.index_name = "absent.safetensors"), L3_ERR_IO, "absent.safetensors", "Complete the download",
 		 "a missing shard is named");
-	CASE((json_decref(d.tokenizer), d.tokenizer = NULL), L3_ERR_IO, "tokenizer.json", "open",
+	CASE(d.zero_tensor = "model.norm.weight", L3_ERR_FORMAT, "\"model.norm.weight\"", "has only zeros",
+		 "a norm of zeros is refused");
+	CASE((json_decref(d.tokenizer), d.tokenizer = NULL), L3_ERR_FORMAT, "has no tokenizer.json", "Download",
 		 "a missing tokenizer.json is named");
 	CASE((json_decref(d.config), d.config = NULL), L3_ERR_FORMAT, "config.json", "directory",
 		 "a directory without config.json is no model");
@@ -619,6 +631,8 @@ test_damaged_files(void)
 		{"config.json", "{\"a\": 1, \"a\": 2}", "duplicate", "a duplicate key is refused"},
 		{"config.json", "[1]", "object", "JSON that is no object is refused"},
 		{"config.json", "<html>", "web page", "a web page is recognised"},
+		{"config.json", "{\"error\":\"Repository is gated\"}", "a server's error message", "a hub's refusal in JSON is recognised"},
+		{"model.safetensors", "Access to model x is restricted.", "Accept the licence", "a hub's refusal is recognised"},
 		{"tokenizer.json", "version https://git-lfs.github.com/spec/v1\n", "git-lfs", "a git-lfs pointer is recognised"},
 		{"model.safetensors", "version https://git-lfs.github.com/spec/v1\n", "git-lfs",
 		"weights that are a git-lfs pointer are recognised"},
@@ -630,7 +644,7 @@ test_damaged_files(void)
 	{
 		Directory	d = sound_directory();
 		Loaded		l;
-		char		all[1400];
+		char		all[sizeof(L3Error)];
 
 		write_directory(&d);
 		write_bytes(files[i].name, files[i].content, strlen(files[i].content));

@@ -96,6 +96,7 @@ typedef struct TinyGguf
 	const char *type_tensor;	/* gets type_number */
 	uint32_t	type_number;
 	const char *nan_tensor;		/* its last value is no number; F32 only */
+	const char *zero_tensor;	/* has only zeros */
 	const char *extra_tensor;
 	uint32_t	split_no, split_count;	/* tensors i with i % count == no; 0: whole */
 	uint32_t	split_tensors;	/* what split.tensors.count says */
@@ -285,6 +286,8 @@ tiny_tensor_data(TinyWriter *w, const char *name, uint32_t n_out, uint32_t n_in,
 
 			if (strcmp(name, "rope_freqs.weight") == 0)
 				value = 1 + (float) k / 8;
+			if (tiny_same(w->t->zero_tensor, name))
+				value = 0;
 			if (tiny_same(w->t->nan_tensor, name) && n + 1 == n_out && k + 1 == n_in)
 				value = NAN;
 			memcpy(&bits, &value, sizeof(bits));

@@ -304,7 +304,8 @@ CREATE FUNCTION llama_models(
 	OUT progress double precision,
 	OUT load_seconds double precision,
 	OUT loaded_at timestamptz,
-	OUT error text)
+	OUT error text,
+	OUT note text)
 	RETURNS SETOF record
 	AS 'MODULE_PATHNAME', 'llama_models'
 	LANGUAGE C VOLATILE PARALLEL SAFE ROWS 4;

@@ -1,6 +1,6 @@
 -- Models: the list, plans, loading and unloading at run time.
 SELECT name, state, parameters > 0 AS parameters, weights_bytes > 0 AS weights, tokenizer_bytes > 0 AS tokenizer,
-	context, chat_form, length(checksum) AS checksum, progress, error FROM llama_models;
+	context, chat_form, length(checksum) AS checksum, progress, error, note FROM llama_models;
 
 -- a plan reads headers only
 SELECT architecture, parameters = (SELECT parameters FROM llama_models WHERE name = 'tiny') AS parameters, file_types, packed_types,

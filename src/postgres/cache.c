@@ -34,7 +34,7 @@
 #include "shmem.h"
 
 #define CACHE_MAGIC		"L3CACHE"	/* with its NUL, 8 bytes */
-#define CACHE_VERSION	1
+#define CACHE_VERSION	2
 #define CACHE_ALIGN		64
 #define CACHE_SUFFIX	".l3arena"
 
@@ -48,6 +48,7 @@ typedef struct CacheTrailer
 	uint64		tokenizer_size;
 	uint64		tokenizer_hash;
 	char		packed_types[128];
+	char		general_name[128];
 	uint64		hash;			/* of everything before */
 } CacheTrailer;
 
@@ -234,6 +235,8 @@ llama_cache_open(LlamaCacheFile *cache, const char *name, const char *source,
 	cache->tokenizer_size = trailer.tokenizer_size;
 	memcpy(cache->packed_types, trailer.packed_types, sizeof(cache->packed_types));
 	cache->packed_types[sizeof(cache->packed_types) - 1] = '\0';
+	memcpy(cache->general_name, trailer.general_name, sizeof(cache->general_name));
+	cache->general_name[sizeof(cache->general_name) - 1] = '\0';
 	return true;
 
 damaged:
@@ -263,7 +266,7 @@ temporary_path(const LlamaCacheFile *cache, char *path, Size size)
 void
 llama_cache_create(LlamaCacheFile *cache, const char *name, const char *source,
 				   L3Quantize quantize, uint64 weights_size, uint64 tokenizer_size,
-				   const char *packed_types)
+				   const L3Plan *plan)
 {
 	uint64		identity = source_identity(source, quantize);
 	char		path[MAXPGPATH + 8];
@@ -321,8 +324,10 @@ llama_cache_create(LlamaCacheFile *cache, const char *name, const char *source,
 	trailer->identity = identity;
 	trailer->weights_size = weights_size;
 	trailer->tokenizer_size = tokenizer_size;
-	strlcpy(trailer->packed_types, packed_types, sizeof(trailer->packed_types));
-	strlcpy(cache->packed_types, packed_types, sizeof(cache->packed_types));
+	strlcpy(trailer->packed_types, plan->packed_types, sizeof(trailer->packed_types));
+	strlcpy(trailer->general_name, plan->name, sizeof(trailer->general_name));
+	strlcpy(cache->packed_types, plan->packed_types, sizeof(cache->packed_types));
+	strlcpy(cache->general_name, plan->name, sizeof(cache->general_name));
 }
 
 void

@@ -44,6 +44,7 @@ typedef struct Loading
 	const L3Arena *arena;
 	const L3Tokenizer *tok;
 	char		packed_types[128];
+	bool		demonstration;
 } Loading;
 
 /* ----------------------------------------------------------------
@@ -100,6 +101,7 @@ start_entry(LlamaModelEntry *entry, LlamaModelState state, const char *name, con
 	entry->tokenizer_size = 0;
 	entry->n_params = 0;
 	entry->packed_types[0] = '\0';
+	entry->demonstration = false;
 	entry->error[0] = '\0';
 	entry->detail[0] = '\0';
 	memset(&entry->hparams, 0, sizeof(entry->hparams));
@@ -179,6 +181,7 @@ publish(Loading *loading, TimestampTz start)
 	l3_arena_checksum(loading->arena, entry->checksum);
 	entry->chat_form = l3_tokenizer_chat_form(loading->tok);
 	entry->has_template = l3_tokenizer_has_template(loading->tok);
+	entry->demonstration = loading->demonstration;
 	entry->n_params = l3_arena_n_params(loading->arena);
 	strlcpy(entry->packed_types, loading->packed_types, sizeof(entry->packed_types));
 	entry->load_seconds = (double) (now - start) / USECS_PER_SEC;
@@ -340,6 +343,7 @@ use_cached(Loading *loading)
 	if (loading->arena == NULL)
 		llama_raise(&err);
 	strlcpy(loading->packed_types, cache->packed_types, sizeof(loading->packed_types));
+	loading->demonstration = strcmp(cache->general_name, LLAMA_DEMO_NAME) == 0;
 }
 
 /* Weights and tokenizer are read from the source and packed. */
@@ -363,6 +367,7 @@ pack(Loading *loading, const char *path, L3Quantize quantize)
 	if (l3_plan(loading->source, &engine_options, &plan, &err) != L3_OK)
 		llama_raise(&err);
 	strlcpy(loading->packed_types, plan.packed_types, sizeof(loading->packed_types));
+	loading->demonstration = strcmp(plan.name, LLAMA_DEMO_NAME) == 0;
 	weights_size = l3_source_arena_size(loading->source);
 	tokenizer_size = l3_source_tokenizer_size(loading->source);
 	loading->cache.tokenizer_size = tokenizer_size;
@@ -381,7 +386,7 @@ pack(Loading *loading, const char *path, L3Quantize quantize)
 	if (use_file)
 	{
 		llama_cache_create(&loading->cache, loading->name, path, quantize,
-						   weights_size, tokenizer_size, plan.packed_types);
+						   weights_size, tokenizer_size, &plan);
 		weights = loading->cache.map;
 		memcpy(loading->cache.map + llama_cache_tokenizer_offset(weights_size),
 			   tokenizer, tokenizer_size);
@@ -416,6 +421,17 @@ report_chat(const Loading *loading)
 	llama_report_chat(MyBackendType == B_BACKEND ? elevel : LOG, loading->name, loading->tok);
 }
 
+/* Nor is the demonstration model to be taken for more than it is. */
+static void
+report_demonstration(const Loading *loading)
+{
+	if (loading->demonstration)
+		ereport(MyBackendType == B_BACKEND ? NOTICE : LOG,
+				(errmsg("model \"%s\" is the demonstration model", loading->name),
+				 errdetail("It knows %s.", LLAMA_DEMO_KNOWS),
+				 errhint("Load a Llama 3 model for real work.")));
+}
+
 void
 llama_load(const char *name, const char *path, L3Quantize quantize)
 {
@@ -437,6 +453,7 @@ llama_load(const char *name, const char *path, L3Quantize quantize)
 			pack(&loading, path, quantize);
 		publish(&loading, start);
 		report_chat(&loading);
+		report_demonstration(&loading);
 	}
 	PG_END_ENSURE_ERROR_CLEANUP(abort_loading, PointerGetDatum(&loading));
 

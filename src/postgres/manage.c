@@ -4,8 +4,9 @@
  *	  SQL functions that load, unload and plan models.
  *
  * EXECUTE on them is revoked from PUBLIC.  Who was granted it may read model
- * files in llama3.model_directory only, unless he may read any file of the
- * server anyway.  What they do is not undone by ROLLBACK.
+ * files in llama3.model_directory and those installed with llama3 only, unless
+ * he may read any file of the server anyway.  What they do is not undone by
+ * ROLLBACK.
  *
  *-------------------------------------------------------------------------
  */
@@ -86,6 +87,32 @@ llama_default_name(const char *path)
 	return name;
 }
 
+/*
+ * "$sharedir" at the start of a path stands for the installation's share
+ * directory, as "$libdir" does for another in the paths of libraries.
+ */
+static char *
+expand_share(const char *path)
+{
+	static const char macro[] = "$sharedir";
+	char		share[MAXPGPATH];
+	Size		len = strcspn(path, "/");
+
+	if (len != strlen(macro) || strncmp(path, macro, len) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("unknown macro \"%.*s\" in path \"%s\"", (int) len, path, path),
+				 errhint("The only one is \"%s\", the share directory of the installation.", macro)));
+	get_share_path(my_exec_path, share);
+	return psprintf("%s%s", share, path + len);
+}
+
+bool
+llama_shipped_path(const char *path)
+{
+	return path_is_prefix_of_path(expand_share(LLAMA_SHARE_DIRECTORY), path);
+}
+
 char *
 llama_absolute_path(const char *path)
 {
@@ -95,7 +122,9 @@ llama_absolute_path(const char *path)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("path of a model must not be empty")));
-	if (is_absolute_path(path))
+	if (path[0] == '$')
+		absolute = expand_share(path);
+	else if (is_absolute_path(path))
 		absolute = pstrdup(path);
 	else if (llama3_model_directory[0] == '\0')
 		ereport(ERROR,
@@ -118,7 +147,42 @@ raise_outside(const char *path)
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			 errmsg("permission denied to read \"%s\"", path),
-			 errdetail("Only superusers and members of pg_read_server_files may read models outside llama3.model_directory.")));
+			 errdetail("Only superusers and pg_read_server_files may read outside llama3.model_directory and %s.",
+					   LLAMA_SHARE_DIRECTORY)));
+}
+
+/* Directories that whoever may load models may load them from. */
+#define OPEN_DIRECTORIES	2
+
+typedef struct OpenDirectory
+{
+	char		written[MAXPGPATH];	/* as the administrator has it; "": not there */
+	char		resolved[PATH_MAX]; /* without symbolic links */
+} OpenDirectory;
+
+static void
+open_directory(OpenDirectory *directory, const char *path)
+{
+	directory->written[0] = '\0';
+	if (path[0] == '\0' || realpath(path, directory->resolved) == NULL)
+		return;
+	strlcpy(directory->written, path, sizeof(directory->written));
+	canonicalize_path(directory->written);
+}
+
+/* Does the path begin as one of the directories, with or without their symbolic links? */
+static bool
+is_inside(const OpenDirectory *directories, const char *path, bool resolved)
+{
+	for (int i = 0; i < OPEN_DIRECTORIES; i++)
+	{
+		if (directories[i].written[0] == '\0')
+			continue;
+		if (path_is_prefix_of_path(directories[i].resolved, path) ||
+			(!resolved && path_is_prefix_of_path(directories[i].written, path)))
+			return true;
+	}
+	return false;
 }
 
 /*
@@ -128,26 +192,22 @@ raise_outside(const char *path)
 static char *
 readable_path(const char *path)
 {
-	char	   *absolute;
-	char		directory[PATH_MAX];
+	char	   *absolute = llama_absolute_path(path);
 	char		resolved[PATH_MAX];
+	OpenDirectory directories[OPEN_DIRECTORIES];
 	bool		anywhere = superuser() ||
 	has_privs_of_role(GetUserId(), ROLE_PG_READ_SERVER_FILES);
 
-	if (!anywhere && (llama3_model_directory[0] == '\0' ||
-					  realpath(llama3_model_directory, directory) == NULL))
-		raise_outside(path);
-	absolute = llama_absolute_path(path);
+	open_directory(&directories[0], llama3_model_directory);
+	open_directory(&directories[1], expand_share(LLAMA_SHARE_DIRECTORY));
 	if (!anywhere &&
-		(path_contains_parent_reference(absolute) ||
-		 (!path_is_prefix_of_path(llama3_model_directory, absolute) &&
-		  !path_is_prefix_of_path(directory, absolute))))
+		(path_contains_parent_reference(absolute) || !is_inside(directories, absolute, false)))
 		raise_outside(path);
 	if (realpath(absolute, resolved) == NULL)
 		ereport(ERROR,
 				(errcode_for_file_access(),
 				 errmsg("could not open model \"%s\": %m", absolute)));
-	if (!anywhere && !path_is_prefix_of_path(directory, resolved))
+	if (!anywhere && !is_inside(directories, resolved, true))
 		raise_outside(path);
 	if (strlen(resolved) >= MAXPGPATH)
 		ereport(ERROR,

@@ -87,58 +87,66 @@ fill_model(LlamaModel *model, int index, const LlamaModelEntry *entry)
 }
 
 /*
- * Look a name up once ("": the model loaded first).  *index is set when FOUND
- * or FAILED.  Hold registry_lock.
+ * Look a name up once.  *index is set when FOUND or FAILED.  Hold
+ * registry_lock.
  */
 static Lookup
-look_up(const char *name, int *index)
+look_up_name(const char *name, int *index)
 {
-	Lookup		result = LOOKUP_UNKNOWN;
-	uint64		oldest = PG_UINT64_MAX;
+	*index = llama_registry_find(name);
+	if (*index < 0)
+		return llama_shared->list_loaded ? LOOKUP_UNKNOWN : LOOKUP_WAIT;
+	switch (llama_shared->models[*index].state)
+	{
+		case LLAMA_MODEL_READY:
+			return LOOKUP_FOUND;
+		case LLAMA_MODEL_LOADING:
+			return LOOKUP_WAIT;
+		case LLAMA_MODEL_UNLOADING:
+			return LOOKUP_UNLOADING;
+		default:
+			return LOOKUP_FAILED;
+	}
+}
+
+/* The entry of that state that was loaded first, or -1.  Hold registry_lock. */
+static int
+first_entry(LlamaModelState state, bool demonstration)
+{
+	int			first = -1;
 
 	for (int i = 0; i < LLAMA_MAX_MODELS; i++)
 	{
 		const LlamaModelEntry *entry = &llama_shared->models[i];
 
-		if (entry->state == LLAMA_MODEL_FREE)
-			continue;
-		if (name[0] != '\0')
-		{
-			if (strcmp(entry->name, name) != 0)
-				continue;
-			*index = i;
-			switch (entry->state)
-			{
-				case LLAMA_MODEL_READY:
-					return LOOKUP_FOUND;
-				case LLAMA_MODEL_LOADING:
-					return LOOKUP_WAIT;
-				case LLAMA_MODEL_UNLOADING:
-					return LOOKUP_UNLOADING;
-				default:
-					return LOOKUP_FAILED;
-			}
-		}
-		if (entry->state == LLAMA_MODEL_READY && entry->generation < oldest)
-		{
-			oldest = entry->generation;
-			*index = i;
-			result = LOOKUP_FOUND;
-		}
-		else if (entry->state == LLAMA_MODEL_LOADING && result != LOOKUP_FOUND)
-			result = LOOKUP_WAIT;
-		else if (entry->state == LLAMA_MODEL_FAILED && result == LOOKUP_UNKNOWN)
-		{
-			*index = i;
-			result = LOOKUP_FAILED;
-		}
+		if (entry->state == state && entry->demonstration == demonstration &&
+			(first < 0 || entry->generation < llama_shared->models[first].generation))
+			first = i;
 	}
+	return first;
+}
 
+/*
+ * The default once: the model that was loaded first.  The demonstration model
+ * counts as none: it answers only if there is no other, nor one on its way, so
+ * that who loads a model is not answered by it meanwhile.  *index as above.
+ * Hold registry_lock.
+ */
+static Lookup
+look_up_default(int *index)
+{
 	/* Which one is the first is known when the server's list is through. */
-	if (!llama_shared->list_loaded &&
-		(name[0] == '\0' || result == LOOKUP_UNKNOWN))
+	if (!llama_shared->list_loaded)
 		return LOOKUP_WAIT;
-	return result;
+	if ((*index = first_entry(LLAMA_MODEL_READY, false)) >= 0)
+		return LOOKUP_FOUND;
+	if (first_entry(LLAMA_MODEL_LOADING, false) >= 0)
+		return LOOKUP_WAIT;
+	if ((*index = first_entry(LLAMA_MODEL_READY, true)) >= 0)
+		return LOOKUP_FOUND;
+	if ((*index = first_entry(LLAMA_MODEL_FAILED, false)) >= 0)
+		return LOOKUP_FAILED;
+	return LOOKUP_UNKNOWN;
 }
 
 static void
@@ -152,7 +160,8 @@ raise_failed(const char *name, const char *failed, const char *error, const char
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("no model is loaded"),
-			 errdetail("Model \"%s\" could not be loaded: %s", failed, error)));
+			 errdetail("Model \"%s\" could not be loaded: %s", failed, error),
+			 errhint("Load one with llama_load_model(), or name it in llama3.models.")));
 }
 
 static void
@@ -184,7 +193,7 @@ find_model(const char *name, LlamaModel *model, dsm_handle *tokenizer, Size *tok
 		Lookup		found;
 
 		LWLockAcquire(llama_shared->registry_lock, LW_SHARED);
-		found = look_up(name, &index);
+		found = name[0] != '\0' ? look_up_name(name, &index) : look_up_default(&index);
 		if (found == LOOKUP_FOUND)
 		{
 			const LlamaModelEntry *entry = &llama_shared->models[index];
@@ -302,8 +311,8 @@ const LlamaModel *
 llama_model_get(const char *name)
 {
 	LlamaModel	model;
-	dsm_handle	tokenizer;
-	Size		tokenizer_size;
+	dsm_handle	tokenizer = 0;
+	Size		tokenizer_size = 0;
 
 	llama_require_preload();
 	if (name == NULL || name[0] == '\0')

@@ -53,7 +53,7 @@ int			llama3_kv_cache_type = L3_KV_F16;
 int			llama3_max_sequences = MAX_SEQUENCES_DEFAULT;
 int			llama3_max_tokens = MAX_TOKENS_DEFAULT;
 char	   *llama3_model_directory = "";
-char	   *llama3_models = "";
+char	   *llama3_models = LLAMA_DEMO_PATH;
 int			llama3_on_error = LLAMA_ON_ERROR_RAISE;
 bool		llama3_prefix_cache = true;
 int			llama3_queue_size = QUEUE_SIZE_DEFAULT;
@@ -122,7 +122,7 @@ llama_settings_init(void)
 							   PGC_POSTMASTER, 0, check_cpu_features, NULL, NULL);
 	DefineCustomStringVariable("llama3.default_model",
 							   "Sets the model that functions use when none is named.",
-							   "Empty means the model that was loaded first.",
+							   "Empty means the model that was loaded first, and the demonstration model if there is no other.",
 							   &llama3_default_model, "",
 							   PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("llama3.kv_cache_size",
@@ -157,7 +157,7 @@ llama_settings_init(void)
 	DefineCustomStringVariable("llama3.models",
 							   "Lists the models to load at server start.",
 							   "A list of path or name=path, separated by commas, each perhaps followed by quantize=q8_0; relative paths start at llama3.model_directory.",
-							   &llama3_models, "",
+							   &llama3_models, LLAMA_DEMO_PATH,
 							   PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
 	DefineCustomEnumVariable("llama3.on_error",
 							 "Sets what happens to a row that cannot be answered.",

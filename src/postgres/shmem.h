@@ -54,6 +54,7 @@ typedef struct LlamaModelEntry
 	uint8		checksum[16];
 	L3ChatForm	chat_form;
 	bool		has_template;	/* known to us or not */
+	bool		demonstration;	/* the demonstration model, by whatever name */
 	uint64		n_params;
 	char		packed_types[128];
 	double		load_seconds;
@@ -294,6 +295,20 @@ extern bool llama_uses_model(int index);
  */
 
 /*
+ * The demonstration model is installed with llama3 and loaded by a server that
+ * is told of no other.  It is known by the name in its header: that is true of
+ * the file wherever it lies and whatever it is loaded as, and of no other file
+ * that somebody may keep in the directory; a checksum would have to follow
+ * each training.  Who gives another model that name only makes it the default
+ * of last resort.
+ */
+#define LLAMA_SHARE_DIRECTORY	"$sharedir/llama3"
+#define LLAMA_DEMO_PATH			LLAMA_SHARE_DIRECTORY "/llama3-demo.gguf"
+/* general.name, as demo/train/recipe gives it */
+#define LLAMA_DEMO_NAME			"llama3 demonstration model"
+#define LLAMA_DEMO_KNOWS		"descriptions of Debian packages and little else"
+
+/*
  * Load a model from path (absolute) under name; the calling process does the
  * work.  Interruptible; on error nothing is left behind.
  */
@@ -311,9 +326,11 @@ extern bool llama_valid_name(const char *name);
 extern void llama_check_name(const char *name, const char *hint);
 /* Name that a model without one gets, of its absolute path: the file's, without .gguf. */
 extern char *llama_default_name(const char *path);
+/* Is the absolute path, as written, in LLAMA_SHARE_DIRECTORY? */
+extern bool llama_shipped_path(const char *path);
 /* Raise 22023 unless it names a quantisation. */
 extern L3Quantize llama_quantize(const char *name);
-/* Path as given by the administrator made absolute (llama3.model_directory). */
+/* Path as given made absolute ($sharedir, llama3.model_directory); raises 22023. */
 extern char *llama_absolute_path(const char *path);
 
 /*
@@ -330,6 +347,7 @@ typedef struct LlamaCacheFile
 	uint64		weights_size;
 	uint64		tokenizer_size;
 	char		packed_types[128];
+	char		general_name[128];
 } LlamaCacheFile;
 
 /* Find the finished file for this source; false when there is none. */
@@ -340,7 +358,7 @@ extern bool llama_cache_exists(const char *name, const char *source, L3Quantize 
 /* Make the file to fill; map is writable then. */
 extern void llama_cache_create(LlamaCacheFile *cache, const char *name, const char *source,
 							   L3Quantize quantize, uint64 weights_size,
-							   uint64 tokenizer_size, const char *packed_types);
+							   uint64 tokenizer_size, const L3Plan *plan);
 /* Filled: write it through and give it its name. */
 extern void llama_cache_finish(LlamaCacheFile *cache);
 /* Unmap, close, and remove it when it was not finished. */

@@ -43,8 +43,8 @@ PG_FUNCTION_INFO_V1(llama_stat);
 typedef struct Row
 {
 	int			n;
-	Datum		values[16];
-	bool		nulls[16];
+	Datum		values[20];
+	bool		nulls[20];
 } Row;
 
 static void
@@ -87,6 +87,9 @@ static const char *const model_states[] = {
 	[LLAMA_MODEL_FAILED] = "failed",
 };
 
+#define LLAMA_DEMO_NOTE \
+	"demonstration model: knows " LLAMA_DEMO_KNOWS "; load a Llama 3 model for real work"
+
 static const char *const chat_forms[] = {
 	[L3_CHAT_NONE] = "none",
 	[L3_CHAT_LLAMA30] = "llama 3.0",
@@ -127,6 +130,7 @@ put_model(FunctionCallInfo fcinfo, LlamaModelEntry *entry, bool show_path)
 	put(&row, Float8GetDatum(entry->load_seconds), !loaded);
 	put(&row, TimestampTzGetDatum(entry->loaded_at), !loaded);
 	put_text(&row, error);
+	put_text(&row, loaded && entry->demonstration ? LLAMA_DEMO_NOTE : NULL);
 	put_row(fcinfo, &row);
 }
 

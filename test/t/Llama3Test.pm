@@ -44,7 +44,8 @@ sub make_model
 }
 
 # start_node(NAME, SETTINGS...): a cluster with llama3 preloaded, the extension
-# created in "postgres", and all models loaded.
+# created in "postgres", and the models of the settings loaded: none by default,
+# not even the demonstration model.
 sub start_node
 {
 	my ($name, @settings) = @_;
@@ -53,6 +54,7 @@ sub start_node
 	$node->append_conf('postgresql.conf', join("\n",
 		"shared_preload_libraries = 'llama3'",
 		"llama3.model_directory = '" . model_directory() . "'",
+		"llama3.models = ''",
 		"llama3.kv_cache_size = 256MB",
 		"max_connections = 130",
 		"restart_after_crash = on",

@@ -105,7 +105,7 @@ parse_weight(const TrDocuments *docs, const char *field, size_t len)
 
 	/* Digits and a point only: no sign, exponent, infinity. */
 	if (!copy_number(field, len, ".0123456789", number) ||
-		(weight = strtod(number, &end), end == number || *end != '\0') ||
+		(weight = strtod(number, &end), *end != '\0') ||
 		weight > TR_MAX_WEIGHT)
 		tr_documents_fail(docs, "invalid weight \"%.*s\", expected a number from 0 to %g",
 						  len > MAX_NUMBER ? MAX_NUMBER : (int) len, field, TR_MAX_WEIGHT);
@@ -229,7 +229,7 @@ tr_documents_next(TrDocuments *docs)
 		add_field(docs, weight, field, field_len);
 	}
 	if (docs->n_fields == 0)
-		tr_documents_fail(docs, "document has no text");
+		tr_documents_fail(docs, "document has no fields");
 	return true;
 }
 

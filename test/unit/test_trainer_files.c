@@ -505,7 +505,7 @@ test_bad_documents(const L3Tokenizer *tok)
 		{"-2\t1\ttext\n", "invalid group \"-2\""},
 		{"1-\t1\ttext\n", "invalid group \"1-\""},
 		{"2147483648\t1\ttext\n", "invalid group \"2147483648\""},
-		{"-1\n", "document has no text"},
+		{"-1\n", "document has no fields"},
 		{"-1\t1\n", "weight without a text"},
 		{"-1\t1\ttext\t1\n", "weight without a text"},
 		{"-1\t\ttext\n", "invalid weight \"\", expected a number from 0 to 15"},

@@ -34,7 +34,8 @@ typedef struct Trainer
 	TrOrder		order;
 	TrProgress	progress;
 	TrMoments	moments;
-	TrWorkspace **workspaces;	/* (threads) */
+	int			n_threads;
+	TrWorkspace **workspaces;	/* (n_threads) */
 
 	/* one step */
 	TrLane	   *lanes;			/* (lanes) */
@@ -87,11 +88,11 @@ work(void *arg)
 	return NULL;
 }
 
-/* Run every task, on the options' number of threads. */
+/* Run every task. */
 static void
 run_tasks(Trainer *trainer, TaskFn fn, int n_tasks)
 {
-	int			n = trainer->options->threads;
+	int			n = trainer->n_threads;
 	Crew		crew = {.trainer = trainer, .fn = fn, .n_tasks = n_tasks};
 	Worker		workers[MAX_THREADS];
 
@@ -314,8 +315,10 @@ start(Trainer *trainer, TrModel *model, const TrCorpus *train, const TrCorpus *v
 	tr_order_init(&trainer->order, train, options->seed);
 	trainer->moments.mean = tr_alloc(model->n_params * sizeof(float));
 	trainer->moments.square = tr_alloc(model->n_params * sizeof(float));
-	trainer->workspaces = tr_alloc(sizeof(TrWorkspace *) * (size_t) options->threads);
-	for (int i = 0; i < options->threads; i++)
+	/* More would find no lane, and a workspace is large. */
+	trainer->n_threads = options->threads < options->lanes ? options->threads : options->lanes;
+	trainer->workspaces = tr_alloc(sizeof(TrWorkspace *) * (size_t) trainer->n_threads);
+	for (int i = 0; i < trainer->n_threads; i++)
 		trainer->workspaces[i] = tr_workspace_create(model, options->lane_tokens,
 													 TR_LANE_DOCUMENTS);
 	trainer->lanes = tr_alloc(sizeof(TrLane) * n_lanes);
@@ -329,7 +332,7 @@ start(Trainer *trainer, TrModel *model, const TrCorpus *train, const TrCorpus *v
 static void
 end(Trainer *trainer)
 {
-	for (int i = 0; i < trainer->options->threads; i++)
+	for (int i = 0; i < trainer->n_threads; i++)
 		tr_workspace_free(trainer->workspaces[i]);
 	free(trainer->workspaces);
 	free(trainer->order.index);

@@ -5,7 +5,7 @@
  *
  * The way of the data:
  *	documents (text, made by documents.pl)
- *	  -> vocab.c   byte-level BPE vocabulary, a list of merges
+ *	  -> bpe_learn.c, vocab.c   byte-level BPE vocabulary, a list of merges
  *	  -> corpus.c  documents as token ids with a loss weight each
  *	  -> model.c, attention.c, adamw.c, train.c  parameters, a checkpoint file
  *	  -> export.c  a GGUF file
@@ -49,7 +49,7 @@ double		tr_uniform(TrRandom *random);	/* in [0, 1) */
 double		tr_normal(TrRandom *random);	/* mean 0, variance 1 (Box-Muller) */
 
 /* ----------------------------------------------------------------
- *		Vocabulary (vocab.c)
+ *		Vocabulary (bpe_learn.c, vocab.c)
  *
  * Ids 0..255 are the bytes in the order of GPT-2's byte-to-unicode alphabet,
  * then the merges in rank order, then the TR_N_SPECIALS control tokens: those
@@ -87,12 +87,14 @@ void		tr_vocab_free(TrVocab *vocab);
 L3Tokenizer *tr_vocab_tokenizer(const TrVocab *vocab);
 
 /* ----------------------------------------------------------------
- *		Corpus (corpus.c)
+ *		Corpus (documents.c, corpus.c)
  *
  * A documents file has one document a line, fields separated by tabs:
  * first the group, an integer (-1: none); then one or more pairs of weight
  * (a decimal number from 0 to 15) and text.  In texts \t, \n and \\ stand for
  * tab, newline and backslash.  Names of control tokens are control tokens.
+ * Each text is encoded by itself: fields may meet only at a control token or
+ * where a prompt ends and its answer begins.  Every line ends in a newline.
  * The weight counts in the loss of predicting the text's tokens.
  *
  * Documents of one group (>= 0) mean alike: the pooled hidden states of

@@ -267,10 +267,11 @@ sub section_lines
 {
 	my ($corpus, $choices, $n) = @_;
 	my @labels = @{ $corpus->{frequent} };
-	my $next = cycle($choices, map { @{ $corpus->{by_section}{$_} // [] } } @labels);
+	my @rows = map { @{ $corpus->{by_section}{$_} // [] } } @labels;
+	my $next = cycle($choices, @rows);
 	my @lines;
 
-	while ($n > 0)
+	while ($n > 0 && @rows)
 	{
 		my $system = classify_system(task($choices), @labels);
 		my @turns = several_turns($choices, $next, sub { $_[0]{section} });
@@ -289,11 +290,12 @@ sub label_lines
 	my $next_row = cycle($choices, @{ $corpus->{rows} });
 	my @lines;
 
-	while ($n > 0)
+	while ($n > 0 && @sections > 1)
 	{
 		my $size = 2 + int(draw($choices) * 11);
 		my %labels;
 
+		$size = @sections if $size > @sections;
 		# Half of the lists have the sections as often as packages are in them.
 		if (draw($choices) < 0.5)
 		{

@@ -6,7 +6,7 @@
 #	packages.pl --from DIR OUT
 #	packages.pl --demo N TABLE OUT
 #
-# The first form writes packages.tsv: every package of the machine's Debian
+# The first two forms write packages.tsv: every package of the machine's Debian
 # release with its English description.  The texts are those that the packages'
 # maintainers wrote, published in the archive's indexes (Packages and
 # Translation-en) under the licences of the packages, which are all free ones
@@ -14,7 +14,7 @@
 # directory of its own: the system's lists stay as they are, and no privilege
 # is needed.  --from reads a directory that was fetched before.
 #
-# The second form writes the demo's rows: N packages of the heldout split and
+# The third form writes the demo's rows: N packages of the heldout split and
 # the frequent sections, those with the smallest MD5 of the name.
 #
 # Both files are in PostgreSQL's COPY text format with a header line.

@@ -70,6 +70,27 @@ llama_call_ready(const LlamaCall *call)
 	return true;
 }
 
+void
+llama_usage_add(LlamaUsage *sum, const LlamaUsage *more)
+{
+	sum->prompt_tokens += more->prompt_tokens;
+	sum->cached_tokens += more->cached_tokens;
+	sum->generated_tokens += more->generated_tokens;
+}
+
+/* Add up what the requests, which are done, have cost. */
+static void
+count_tokens(LlamaCall *call)
+{
+	for (int i = 0; i < call->n_requests; i++)
+	{
+		const L3Result *result = llama_result(call->requests[i]);
+
+		llama_usage_add(&call->usage,
+						&(LlamaUsage) {result->n_prompt_done, result->n_cached, result->n_out});
+	}
+}
+
 Datum
 llama_call_finish(LlamaCall *call, bool *isnull)
 {
@@ -87,6 +108,7 @@ llama_call_finish(LlamaCall *call, bool *isnull)
 	if (*isnull)
 		return (Datum) 0;
 	result = call->kind->finish(call);
+	count_tokens(call);
 	llama_call_give_up(call);
 	return result;
 }

@@ -34,6 +34,14 @@ typedef struct LlamaCallKind
 	Datum		(*finish) (const LlamaCall *call);
 } LlamaCallKind;
 
+/* What a call cost, in tokens. */
+typedef struct LlamaUsage
+{
+	int64		prompt_tokens;
+	int64		cached_tokens;	/* of those, found computed */
+	int64		generated_tokens;
+} LlamaUsage;
+
 struct LlamaCall
 {
 	const LlamaCallKind *kind;
@@ -41,6 +49,7 @@ struct LlamaCall
 	LlamaRequest *requests[LLAMA_MAX_CALL_REQUESTS];
 	int			n_requests;
 	void	   *state;			/* of begin */
+	LlamaUsage	usage;			/* set by llama_call_finish */
 };
 
 /*
@@ -57,6 +66,7 @@ extern bool llama_call_submit(LlamaCall *call, const LlamaModel *model,
 extern void llama_call_begin(LlamaCall *call, const LlamaCallKind *kind, FunctionCallInfo fcinfo);
 extern Datum llama_call_finish(LlamaCall *call, bool *isnull);
 extern void llama_call_give_up(LlamaCall *call);
+extern void llama_usage_add(LlamaUsage *sum, const LlamaUsage *more);
 /* Would llama_call_finish return without waiting? */
 extern bool llama_call_ready(const LlamaCall *call);
 

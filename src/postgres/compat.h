@@ -14,7 +14,12 @@
 #include "postgres.h"
 
 #include "storage/proc.h"
+#include "utils/acl.h"
 #include "utils/wait_event.h"
+
+#if PG_VERSION_NUM >= 160000
+#include "catalog/pg_proc.h"
+#endif
 
 #if PG_VERSION_NUM < 150000
 #error "llama3 needs PostgreSQL 15 or later"
@@ -47,6 +52,17 @@ llama_wait_event(const char *name)
 #else
 	(void) name;
 	return PG_WAIT_EXTENSION;
+#endif
+}
+
+/* May the role execute the function?  16 made one function of many. */
+static inline AclResult
+llama_proc_aclcheck(Oid function, Oid role)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_aclcheck(ProcedureRelationId, function, role, ACL_EXECUTE);
+#else
+	return pg_proc_aclcheck(function, role, ACL_EXECUTE);
 #endif
 }
 

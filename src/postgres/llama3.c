@@ -24,6 +24,7 @@
 #include "postmaster/bgworker.h"
 #include "storage/ipc.h"
 
+#include "batch.h"
 #include "shmem.h"
 
 PG_MODULE_MAGIC;
@@ -65,6 +66,7 @@ _PG_init(void)
 
 	llama_settings_init();
 	llama_shmem_init();
+	llama_batch_plan_init();
 
 	/* pg_upgrade must not find anybody who reads files or keeps it waiting. */
 	if (IsBinaryUpgrade)

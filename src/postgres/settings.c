@@ -48,6 +48,7 @@ int			llama3_batch_tokens = BATCH_TOKENS_DEFAULT;
 int			llama3_context_limit = CONTEXT_LIMIT_DEFAULT;
 char	   *llama3_cpu_features = "";
 char	   *llama3_default_model = "";
+bool		llama3_enable_batching = true;
 int			llama3_kv_cache_size = KV_CACHE_SIZE_DEFAULT;
 int			llama3_kv_cache_type = L3_KV_F16;
 int			llama3_max_sequences = MAX_SEQUENCES_DEFAULT;
@@ -125,6 +126,11 @@ llama_settings_init(void)
 							   "Empty means the model that was loaded first, and the demonstration model if there is no other.",
 							   &llama3_default_model, "",
 							   PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomBoolVariable("llama3.enable_batching",
+							 "Enables the planner's use of batch nodes, which ask the engine for many rows at once.",
+							 "Results are the same without; queries over many rows are slower.",
+							 &llama3_enable_batching, true,
+							 PGC_USERSET, GUC_EXPLAIN, NULL, NULL, NULL);
 	DefineCustomIntVariable("llama3.kv_cache_size",
 							"Sets the memory for keys and values of each engine worker.",
 							"It bounds how many tokens can be in work at once; what they leave free keeps earlier prompts for reuse.",

@@ -1,0 +1,567 @@
+/*-------------------------------------------------------------------------
+ *
+ * batch.c
+ *	  The batch node: begins the calls of many rows before it waits for one.
+ *
+ * Rows of the node below are read into a window, a ring.  When a row enters, the
+ * arguments of its calls are evaluated and the calls are begun; when it leaves,
+ * in the same order, they are finished.  In between the engine computes, and
+ * batches what all backends have asked.
+ *
+ * How far it reads ahead grows with what was asked of it: for row k at most
+ * max(3, k) rows more are begun, up to the window's size.  So LIMIT 3 over a
+ * million rows begins no more than six, and a whole table soon runs at full
+ * width, with no need to know which of the two it is.
+ *
+ * Equal calls (same function, same arguments) in the window are made once.
+ *
+ * Errors are a row's own.  A row is begun before anybody asked for it, perhaps
+ * in vain: an error of our functions about its arguments is kept, and thrown
+ * when the row is taken.  This is sound without a subtransaction because the
+ * code in between is ours: what it can hold are requests, which the resource
+ * owner gives up, and lightweight locks, which are released here.  Errors in
+ * the evaluation of the arguments are other people's, and are thrown at once.
+ *
+ * Waiting is in llama_wait: interruptible, no lock held, woken by the engine,
+ * and raising when the engine is gone.  Requests live in the portal's resource
+ * owner; a cursor may keep them between FETCHes.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/objectaccess.h"
+#include "catalog/pg_proc.h"
+#include "commands/explain.h"
+#include "common/cryptohash.h"
+#include "common/sha2.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "portability/instr_time.h"
+#include "storage/lwlock.h"
+#include "utils/acl.h"
+#include "utils/datum.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/ruleutils.h"
+
+#include "batch.h"
+
+/* The first rows are read ahead by this many. */
+#define FIRST_ROWS_AHEAD	3
+
+/* A call that the node makes for each row. */
+typedef struct CallSite
+{
+	const LlamaCallKind *kind;
+	const FuncExpr *expr;
+	FmgrInfo	flinfo;
+	int			n_args;
+	ExprState **args;			/* (n_args) */
+	int16	   *lengths;		/* (n_args) typlen */
+	bool	   *by_value;		/* (n_args) typbyval */
+	FunctionCallInfo fcinfo;	/* with the arguments of the row being begun */
+} CallSite;
+
+/* The answer of a call, shared by the rows that ask the same. */
+typedef struct Answer
+{
+	uint8		digest[PG_SHA256_DIGEST_LENGTH];
+	int			n_rows;			/* that hold it */
+	MemoryContext context;		/* all that belongs to it */
+	LlamaCall	call;
+	ErrorData  *error;			/* that beginning it raised, or NULL */
+	bool		is_finished;
+	bool		isnull;
+	Datum		value;
+} Answer;
+
+/* Entry of the table of answers. */
+typedef struct AnswerEntry
+{
+	uint8		digest[PG_SHA256_DIGEST_LENGTH];	/* key */
+	Answer	   *answer;
+} AnswerEntry;
+
+typedef struct BatchRow
+{
+	MinimalTuple tuple;			/* of the node below */
+	Answer	  **answers;		/* (n_sites) */
+} BatchRow;
+
+typedef struct BatchState
+{
+	CustomScanState css;		/* must be first */
+	MemoryContext context;		/* of rows and answers */
+	int			n_columns;		/* of the node below */
+	int			n_sites;
+	CallSite   *sites;
+	ExprContext *arg_econtext;	/* for the calls' arguments */
+	TupleTableSlot *row_slot;	/* the columns of the row being taken */
+	HTAB	   *answers;		/* of the rows in the window */
+
+	/* The window: a ring of rows, the first of which is the next to be taken. */
+	BatchRow   *rows;			/* (window) */
+	int			window;
+	int			first;
+	int			n_rows;
+	bool		at_end;			/* of the node below */
+	BatchRow	taken;			/* what the node returned last */
+	int64		n_taken;		/* since the last rescan */
+
+	/* For EXPLAIN. */
+	int64		n_calls;
+	int64		n_made;			/* the others were equal to one in the window */
+	LlamaUsage	usage;
+	instr_time	waited;
+} BatchState;
+
+/* ----------------------------------------------------------------
+ *		Answers
+ * ----------------------------------------------------------------
+ */
+
+static void
+digest_datum(pg_cryptohash_ctx *hash, Datum value, int16 length, bool by_value)
+{
+	if (by_value)
+		(void) pg_cryptohash_update(hash, (uint8 *) &value, sizeof(value));
+	else if (length == -1)
+	{
+		struct varlena *bytes = PG_DETOAST_DATUM_PACKED(value);
+		uint64		n = VARSIZE_ANY_EXHDR(bytes);
+
+		(void) pg_cryptohash_update(hash, (uint8 *) &n, sizeof(n));
+		(void) pg_cryptohash_update(hash, (uint8 *) VARDATA_ANY(bytes), n);
+	}
+	else
+		(void) pg_cryptohash_update(hash, (uint8 *) DatumGetPointer(value),
+									datumGetSize(value, by_value, length));
+}
+
+/*
+ * What the answer depends on: the function, its arguments, and the settings
+ * that stand for arguments that were not given.
+ */
+static void
+digest_call(const CallSite *site, uint8 *digest)
+{
+	pg_cryptohash_ctx *hash = pg_cryptohash_create(PG_SHA256);
+	int			settings[] = {llama3_max_tokens, llama3_on_error};
+
+	if (hash == NULL || pg_cryptohash_init(hash) < 0)
+		elog(ERROR, "could not compute the digest of a call: %s", pg_cryptohash_error(hash));
+	(void) pg_cryptohash_update(hash, (uint8 *) &site->kind, sizeof(site->kind));
+	(void) pg_cryptohash_update(hash, (uint8 *) settings, sizeof(settings));
+	(void) pg_cryptohash_update(hash, (uint8 *) llama3_default_model,
+								strlen(llama3_default_model) + 1);
+	for (int i = 0; i < site->n_args; i++)
+	{
+		const NullableDatum *arg = &site->fcinfo->args[i];
+		uint8		isnull = arg->isnull;
+
+		(void) pg_cryptohash_update(hash, &isnull, sizeof(isnull));
+		if (!arg->isnull)
+			digest_datum(hash, arg->value, site->lengths[i], site->by_value[i]);
+	}
+	if (pg_cryptohash_final(hash, digest, PG_SHA256_DIGEST_LENGTH) < 0)
+		elog(ERROR, "could not compute the digest of a call: %s", pg_cryptohash_error(hash));
+	pg_cryptohash_free(hash);
+}
+
+/* Is this an error of the row, which is its own to raise? */
+static bool
+is_error_of_row(int sqlerrcode)
+{
+	static const int categories[] = {
+		MAKE_SQLSTATE('2', '2', '0', '0', '0'),	/* data exception */
+		MAKE_SQLSTATE('4', '2', '0', '0', '0'),	/* an unknown model */
+		MAKE_SQLSTATE('5', '4', '0', '0', '0'),	/* program limit exceeded */
+		MAKE_SQLSTATE('5', '5', '0', '0', '0')	/* object not in prerequisite state */
+	};
+
+	for (size_t i = 0; i < lengthof(categories); i++)
+	{
+		if (ERRCODE_TO_CATEGORY(sqlerrcode) == categories[i])
+			return true;
+	}
+	return false;
+}
+
+static void
+begin_answer(const CallSite *site, Answer *answer)
+{
+	PG_TRY();
+	{
+		llama_call_begin(&answer->call, site->kind, site->fcinfo);
+	}
+	PG_CATCH();
+	{
+		if (!is_error_of_row(geterrcode()))
+			PG_RE_THROW();
+		MemoryContextSwitchTo(answer->context);
+		answer->error = CopyErrorData();
+		FlushErrorState();
+		LWLockReleaseAll();
+		llama_call_give_up(&answer->call);
+	}
+	PG_END_TRY();
+}
+
+/* The answer of the call whose arguments site has, begun now if need be. */
+static Answer *
+get_answer(BatchState *state, const CallSite *site)
+{
+	uint8		digest[PG_SHA256_DIGEST_LENGTH];
+	AnswerEntry *entry;
+	Answer	   *answer;
+	MemoryContext context;
+	MemoryContext old;
+
+	digest_call(site, digest);
+	state->n_calls++;
+	entry = hash_search(state->answers, digest, HASH_FIND, NULL);
+	if (entry != NULL)
+	{
+		entry->answer->n_rows++;
+		return entry->answer;
+	}
+
+	state->n_made++;
+	context = AllocSetContextCreate(state->context, "llama3 answer", ALLOCSET_SMALL_SIZES);
+	old = MemoryContextSwitchTo(context);
+	answer = palloc0(sizeof(Answer));
+	answer->context = context;
+	answer->n_rows = 1;
+	memcpy(answer->digest, digest, sizeof(digest));
+	begin_answer(site, answer);
+	MemoryContextSwitchTo(old);
+	entry = hash_search(state->answers, digest, HASH_ENTER, NULL);
+	entry->answer = answer;
+	return answer;
+}
+
+static void
+release_answer(BatchState *state, Answer *answer)
+{
+	if (--answer->n_rows > 0)
+		return;
+	(void) hash_search(state->answers, answer->digest, HASH_REMOVE, NULL);
+	llama_call_give_up(&answer->call);
+	MemoryContextDelete(answer->context);
+}
+
+/* Wait for an answer. */
+static void
+finish_answer(BatchState *state, Answer *answer)
+{
+	instr_time	start;
+	MemoryContext old;
+
+	if (answer->error != NULL)
+		ReThrowError(answer->error);
+	if (answer->is_finished)
+		return;
+	INSTR_TIME_SET_CURRENT(start);
+	old = MemoryContextSwitchTo(answer->context);
+	answer->value = llama_call_finish(&answer->call, &answer->isnull);
+	MemoryContextSwitchTo(old);
+	answer->is_finished = true;
+	llama_usage_add(&state->usage, &answer->call.usage);
+	if (state->css.ss.ps.instrument != NULL)
+	{
+		instr_time	end;
+
+		INSTR_TIME_SET_CURRENT(end);
+		INSTR_TIME_ACCUM_DIFF(state->waited, end, start);
+	}
+}
+
+/* ----------------------------------------------------------------
+ *		Rows
+ * ----------------------------------------------------------------
+ */
+
+static void
+evaluate_arguments(const CallSite *site, ExprContext *econtext)
+{
+	MemoryContext old = MemoryContextSwitchTo(econtext->ecxt_per_tuple_memory);
+
+	for (int i = 0; i < site->n_args; i++)
+		site->fcinfo->args[i].value = ExecEvalExpr(site->args[i], econtext,
+												   &site->fcinfo->args[i].isnull);
+	MemoryContextSwitchTo(old);
+}
+
+/* Read a row into the window and begin its calls; false at the end. */
+static bool
+begin_row(BatchState *state)
+{
+	TupleTableSlot *slot = ExecProcNode(outerPlanState(&state->css.ss.ps));
+	BatchRow   *row = &state->rows[(state->first + state->n_rows) % state->window];
+	MemoryContext old;
+
+	if (TupIsNull(slot))
+		return false;
+	old = MemoryContextSwitchTo(state->context);
+	row->tuple = ExecCopySlotMinimalTuple(slot);
+	row->answers = palloc(state->n_sites * sizeof(Answer *));
+	MemoryContextSwitchTo(old);
+
+	ResetExprContext(state->arg_econtext);
+	state->arg_econtext->ecxt_outertuple = slot;
+	for (int i = 0; i < state->n_sites; i++)
+	{
+		evaluate_arguments(&state->sites[i], state->arg_econtext);
+		row->answers[i] = get_answer(state, &state->sites[i]);
+	}
+	state->n_rows++;
+	return true;
+}
+
+static void
+release_row(BatchState *state, BatchRow *row)
+{
+	for (int i = 0; i < state->n_sites; i++)
+		release_answer(state, row->answers[i]);
+	pfree(row->answers);
+	pfree(row->tuple);
+	row->tuple = NULL;
+}
+
+static void
+release_taken(BatchState *state)
+{
+	if (state->taken.tuple == NULL)
+		return;
+	ExecClearTuple(state->css.ss.ss_ScanTupleSlot);
+	ExecClearTuple(state->row_slot);
+	release_row(state, &state->taken);
+}
+
+/* Rows that may be in the window when the next one is asked for. */
+static int
+rows_wanted(const BatchState *state)
+{
+	return (int) Min(1 + Max(FIRST_ROWS_AHEAD, state->n_taken + 1), state->window);
+}
+
+/* Take the first row and put it, with its answers, into the scan slot. */
+static void
+take_row(BatchState *state)
+{
+	TupleTableSlot *slot = state->css.ss.ss_ScanTupleSlot;
+	BatchRow   *row = &state->rows[state->first];
+
+	/* First wait: an error leaves the row in the window. */
+	for (int i = 0; i < state->n_sites; i++)
+		finish_answer(state, row->answers[i]);
+
+	state->taken = *row;
+	state->first = (state->first + 1) % state->window;
+	state->n_rows--;
+	state->n_taken++;
+
+	ExecStoreMinimalTuple(state->taken.tuple, state->row_slot, false);
+	slot_getallattrs(state->row_slot);
+	memcpy(slot->tts_values, state->row_slot->tts_values, state->n_columns * sizeof(Datum));
+	memcpy(slot->tts_isnull, state->row_slot->tts_isnull, state->n_columns * sizeof(bool));
+	for (int i = 0; i < state->n_sites; i++)
+	{
+		slot->tts_values[state->n_columns + i] = state->taken.answers[i]->value;
+		slot->tts_isnull[state->n_columns + i] = state->taken.answers[i]->isnull;
+	}
+	ExecStoreVirtualTuple(slot);
+}
+
+static void
+release_rows(BatchState *state)
+{
+	release_taken(state);
+	while (state->n_rows > 0)
+	{
+		release_row(state, &state->rows[state->first]);
+		state->first = (state->first + 1) % state->window;
+		state->n_rows--;
+	}
+}
+
+/* ----------------------------------------------------------------
+ *		The node
+ * ----------------------------------------------------------------
+ */
+
+static void
+init_site(BatchState *state, CallSite *site, const FuncExpr *expr)
+{
+	PlanState  *ps = &state->css.ss.ps;
+	int			n_args = list_length(expr->args);
+	int			i = 0;
+	ListCell   *cell;
+
+	site->expr = expr;
+	site->kind = llama_function_kind(expr->funcid);
+	if (site->kind == NULL)
+		elog(ERROR, "function %u is not a function of llama3", expr->funcid);
+	if (llama_proc_aclcheck(expr->funcid, GetUserId()) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FUNCTION, get_func_name(expr->funcid));
+	InvokeFunctionExecuteHook(expr->funcid);
+
+	fmgr_info(expr->funcid, &site->flinfo);
+	fmgr_info_set_expr((Node *) expr, &site->flinfo);
+	site->n_args = n_args;
+	site->args = palloc(n_args * sizeof(ExprState *));
+	site->lengths = palloc(n_args * sizeof(int16));
+	site->by_value = palloc(n_args * sizeof(bool));
+	foreach(cell, expr->args)
+	{
+		get_typlenbyval(exprType(lfirst(cell)), &site->lengths[i], &site->by_value[i]);
+		site->args[i] = ExecInitExpr(lfirst(cell), ps);
+		i++;
+	}
+	site->fcinfo = palloc0(SizeForFunctionCallInfo(n_args));
+	InitFunctionCallInfoData(*site->fcinfo, &site->flinfo, n_args, expr->inputcollid, NULL, NULL);
+}
+
+/*
+ * Rows in the window: what fills the engine's sequences twice, so that there is
+ * always a next one, but not more than half of the queue, which is everybody's.
+ */
+static int
+window_size(void)
+{
+	return Max(1, Min(2 * llama3_max_sequences, llama3_queue_size / 2));
+}
+
+static void
+batch_begin(CustomScanState *css, EState *estate, int eflags)
+{
+	BatchState *state = (BatchState *) css;
+	CustomScan *batch = (CustomScan *) css->ss.ps.plan;
+	HASHCTL		control = {
+		.keysize = PG_SHA256_DIGEST_LENGTH,
+		.entrysize = sizeof(AnswerEntry)
+	};
+	PlanState  *below = ExecInitNode(outerPlan(batch), estate, eflags);
+
+	outerPlanState(css) = below;
+	state->n_columns = intVal(linitial(batch->custom_private));
+	state->n_sites = list_length(batch->custom_scan_tlist) - state->n_columns;
+	state->sites = palloc0(state->n_sites * sizeof(CallSite));
+	for (int i = 0; i < state->n_sites; i++)
+	{
+		TargetEntry *entry = list_nth(batch->custom_scan_tlist, state->n_columns + i);
+
+		init_site(state, &state->sites[i], castNode(FuncExpr, entry->expr));
+	}
+	state->arg_econtext = CreateExprContext(estate);
+	state->row_slot = ExecInitExtraTupleSlot(estate, ExecGetResultType(below),
+											 &TTSOpsMinimalTuple);
+	if (eflags & EXEC_FLAG_EXPLAIN_ONLY)
+		return;
+
+	state->context = AllocSetContextCreate(estate->es_query_cxt, "llama3 batch",
+										   ALLOCSET_DEFAULT_SIZES);
+	control.hcxt = state->context;
+	state->answers = hash_create("llama3 answers", 256, &control,
+								 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	state->window = window_size();
+	state->rows = MemoryContextAllocZero(state->context, state->window * sizeof(BatchRow));
+}
+
+static TupleTableSlot *
+batch_exec(CustomScanState *css)
+{
+	BatchState *state = (BatchState *) css;
+	ExprContext *econtext = css->ss.ps.ps_ExprContext;
+
+	for (;;)
+	{
+		CHECK_FOR_INTERRUPTS();
+		ResetExprContext(econtext);
+		release_taken(state);
+		while (!state->at_end && state->n_rows < rows_wanted(state))
+			state->at_end = !begin_row(state);
+		if (state->n_rows == 0)
+			return NULL;
+
+		take_row(state);
+		econtext->ecxt_scantuple = css->ss.ss_ScanTupleSlot;
+		if (ExecQual(css->ss.ps.qual, econtext))
+			break;
+		InstrCountFiltered1(css, 1);
+	}
+	if (css->ss.ps.ps_ProjInfo == NULL)
+		return css->ss.ss_ScanTupleSlot;
+	return ExecProject(css->ss.ps.ps_ProjInfo);
+}
+
+static void
+batch_end(CustomScanState *css)
+{
+	BatchState *state = (BatchState *) css;
+
+	if (state->rows != NULL)
+		release_rows(state);
+	ExecEndNode(outerPlanState(css));
+}
+
+static void
+batch_rescan(CustomScanState *css)
+{
+	BatchState *state = (BatchState *) css;
+	PlanState  *below = outerPlanState(css);
+
+	release_rows(state);
+	state->at_end = false;
+	state->n_taken = 0;
+	if (below->chgParam == NULL)
+		ExecReScan(below);
+}
+
+static void
+batch_explain(CustomScanState *css, List *ancestors, ExplainState *es)
+{
+	BatchState *state = (BatchState *) css;
+	List	   *context = set_deparse_context_plan(es->deparse_cxt, css->ss.ps.plan, ancestors);
+	bool		use_prefix = es->verbose || list_length(es->rtable) > 1;
+	List	   *calls = NIL;
+
+	for (int i = 0; i < state->n_sites; i++)
+		calls = lappend(calls, deparse_expression((Node *) state->sites[i].expr, context,
+												  use_prefix, false));
+	ExplainPropertyList("Calls", calls, es);
+	if (!es->analyze)
+		return;
+	ExplainPropertyInteger("Calls Made", NULL, state->n_made, es);
+	ExplainPropertyInteger("Calls Reused", NULL, state->n_calls - state->n_made, es);
+	ExplainPropertyInteger("Prompt Tokens", NULL, state->usage.prompt_tokens, es);
+	ExplainPropertyInteger("Cached Tokens", NULL, state->usage.cached_tokens, es);
+	ExplainPropertyInteger("Generated Tokens", NULL, state->usage.generated_tokens, es);
+	if (es->timing)
+		ExplainPropertyFloat("Wait Time", "ms", INSTR_TIME_GET_MILLISEC(state->waited), 3, es);
+}
+
+static const CustomExecMethods exec_methods = {
+	.CustomName = LLAMA_BATCH_NAME,
+	.BeginCustomScan = batch_begin,
+	.ExecCustomScan = batch_exec,
+	.EndCustomScan = batch_end,
+	.ReScanCustomScan = batch_rescan,
+	.ExplainCustomScan = batch_explain,
+};
+
+static Node *
+create_state(CustomScan *batch)
+{
+	BatchState *state = (BatchState *) newNode(sizeof(BatchState), T_CustomScanState);
+
+	state->css.methods = &exec_methods;
+	return (Node *) state;
+}
+
+const CustomScanMethods llama_batch_methods = {
+	.CustomName = LLAMA_BATCH_NAME,
+	.CreateCustomScanState = create_state,
+};

@@ -1,0 +1,36 @@
+/*-------------------------------------------------------------------------
+ *
+ * batch.h
+ *	  Batching the rows of a query: between planner and executor.
+ *
+ * The planner's part (batch_plan.c) takes calls of our functions out of a
+ * plan node's expressions and puts a custom scan node above it; the executor's
+ * part (batch.c) runs that node.  A node's scan tuple, described by its
+ * custom_scan_tlist, is the columns of the node below (as OUTER_VARs) followed
+ * by the calls' results; custom_private holds the number of columns.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef LLAMA3_BATCH_H
+#define LLAMA3_BATCH_H
+
+#include "nodes/extensible.h"
+#include "nodes/plannodes.h"
+
+#include "call.h"
+
+#define LLAMA_BATCH_NAME	"Llama Batch"
+
+/* batch_plan.c: set the planner's hook.  Called once, from _PG_init. */
+extern void llama_batch_plan_init(void);
+
+/*
+ * The kind of a function by its OID, NULL when it is not one of ours that can
+ * be begun and finished apart.
+ */
+extern const LlamaCallKind *llama_function_kind(Oid function);
+
+/* batch.c */
+extern const CustomScanMethods llama_batch_methods;
+
+#endif							/* LLAMA3_BATCH_H */

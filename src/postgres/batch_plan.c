@@ -1,0 +1,684 @@
+/*-------------------------------------------------------------------------
+ *
+ * batch_plan.c
+ *	  Finding calls of our functions in finished plans, and making room for a
+ *	  batch node above the plan node that would have evaluated them.
+ *
+ * This works on the finished plan, after the planner and after every hook that
+ * was there before us: so it sees what will really be executed, in subqueries,
+ * under ModifyTable, Append and Gather, and no path that another extension
+ * makes gets in its way.
+ *
+ * A plan node N with calls in its target list or its qual becomes
+ *
+ *		batch node		target list and qual of N, calls replaced by columns
+ *		  -> N			target list: what those expressions need of N's input
+ *
+ * with N keeping the conditions that stood before the first one with a call.
+ * The order of conditions is never changed, so neither security levels nor the
+ * planner's "cheap ones first" are touched.  Where expressions depend on each
+ * other there is a stack of batch nodes: one for each condition with calls (the
+ * next is asked only for rows that passed), one for the target list, and one
+ * more for each level of calls within calls.
+ *
+ * Only a call that is evaluated for every row is taken out.  CASE, COALESCE,
+ * AND and OR evaluate some of their arguments only sometimes, and CASE is the
+ * documented way to say so; of those we look into the part that is always
+ * evaluated.  Aggregates and window functions have input rows of their own,
+ * and subplans run on their own: all three are left alone here.
+ *
+ * A batch node reads ahead.  Nothing below it may therefore have side effects
+ * that depend on how many rows are read: where a volatile function stands below,
+ * the node is left as it is.  Volatile functions beside a call stay in the batch
+ * node's target list and are evaluated as late as before.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/transam.h"
+#include "catalog/pg_language.h"
+#include "catalog/pg_proc.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/clauses.h"
+#include "optimizer/optimizer.h"
+#include "optimizer/planner.h"
+#include "utils/builtins.h"
+#include "utils/hsearch.h"
+#include "utils/inval.h"
+#include "utils/syscache.h"
+
+#include "batch.h"
+
+/* How far calls within calls are taken apart; beyond they are simply called. */
+#define MAX_STAGES	32
+
+static planner_hook_type previous_planner = NULL;
+
+/* ----------------------------------------------------------------
+ *		Which functions are ours
+ * ----------------------------------------------------------------
+ */
+
+typedef struct FunctionEntry
+{
+	Oid			function;		/* key */
+	const LlamaCallKind *kind;	/* NULL: not ours */
+} FunctionEntry;
+
+static HTAB *functions = NULL;
+
+/* Some function changed: forget all. */
+static void
+forget_functions(Datum arg, int cacheid, uint32 hashvalue)
+{
+	HASH_SEQ_STATUS status;
+	FunctionEntry *entry;
+
+	hash_seq_init(&status, functions);
+	while ((entry = hash_seq_search(&status)) != NULL)
+		(void) hash_search(functions, &entry->function, HASH_REMOVE, NULL);
+}
+
+/* Is probin a way to name this library: llama3 or .../llama3, perhaps .so? */
+static bool
+names_our_library(const char *probin)
+{
+	const char *slash = strrchr(probin, '/');
+	const char *name = slash != NULL ? slash + 1 : probin;
+
+	return strcmp(name, "llama3") == 0 || strcmp(name, "llama3" DLSUFFIX) == 0;
+}
+
+static const LlamaCallKind *
+look_up_function(Oid function)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	const LlamaCallKind *kind = NULL;
+	Form_pg_proc form;
+
+	if (!HeapTupleIsValid(tuple))
+		return NULL;
+	form = (Form_pg_proc) GETSTRUCT(tuple);
+	if (form->prolang == ClanguageId && !form->proretset)
+	{
+		bool		no_library;
+		bool		no_symbol;
+		Datum		probin = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_probin, &no_library);
+		Datum		prosrc = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosrc, &no_symbol);
+
+		if (!no_library && !no_symbol && names_our_library(TextDatumGetCString(probin)))
+			kind = llama_call_kind(TextDatumGetCString(prosrc));
+	}
+	ReleaseSysCache(tuple);
+	return kind;
+}
+
+const LlamaCallKind *
+llama_function_kind(Oid function)
+{
+	FunctionEntry *entry;
+	const LlamaCallKind *kind;
+
+	/* Extensions' functions have ordinary OIDs: most end here. */
+	if (function < FirstNormalObjectId)
+		return NULL;
+	if (functions == NULL)
+	{
+		HASHCTL		control = {.keysize = sizeof(Oid), .entrysize = sizeof(FunctionEntry)};
+
+		functions = hash_create("llama3 functions", 64, &control, HASH_ELEM | HASH_BLOBS);
+		CacheRegisterSyscacheCallback(PROCOID, forget_functions, (Datum) 0);
+	}
+	entry = hash_search(functions, &function, HASH_FIND, NULL);
+	if (entry != NULL)
+		return entry->kind;
+
+	/* The lookup may process invalidations: enter what it found after it. */
+	kind = look_up_function(function);
+	entry = hash_search(functions, &function, HASH_ENTER, NULL);
+	entry->kind = kind;
+	return kind;
+}
+
+/* ----------------------------------------------------------------
+ *		Calls in an expression
+ * ----------------------------------------------------------------
+ */
+
+/* Calls that were found, each once. */
+typedef struct Calls
+{
+	List	   *list;			/* of FuncExpr */
+	bool		innermost;		/* only calls without calls in their arguments */
+} Calls;
+
+static bool find_calls(Node *node, Calls *calls);
+
+/* Can this call be begun ahead of its row? */
+static bool
+is_call(const FuncExpr *func)
+{
+	return llama_function_kind(func->funcid) != NULL && !func->funcretset &&
+		!contain_volatile_functions((Node *) func->args) &&
+		!contain_subplans((Node *) func->args);
+}
+
+/* Find in the first element of a list only. */
+static bool
+find_in_first(List *list, Calls *calls)
+{
+	return list != NIL && find_calls(linitial(list), calls);
+}
+
+/*
+ * Add to calls those in node that are evaluated whenever node is.  A walker;
+ * always false at the end.
+ */
+static bool
+find_calls(Node *node, Calls *calls)
+{
+	if (node == NULL)
+		return false;
+	switch (nodeTag(node))
+	{
+		case T_FuncExpr:
+			if (is_call((FuncExpr *) node))
+			{
+				Calls		inner = {NIL, true};
+
+				if (calls->innermost)
+					(void) find_calls((Node *) ((FuncExpr *) node)->args, &inner);
+				if (inner.list == NIL)
+					calls->list = list_append_unique(calls->list, node);
+				else
+					calls->list = list_concat_unique(calls->list, inner.list);
+				return false;
+			}
+			break;
+		case T_CaseExpr:
+			{
+				CaseExpr   *expr = (CaseExpr *) node;
+
+				/* With a test expression the first comparison is made too. */
+				if (expr->arg != NULL)
+					(void) find_calls((Node *) expr->arg, calls);
+				if (expr->args != NIL)
+					(void) find_calls((Node *) linitial_node(CaseWhen, expr->args)->expr, calls);
+				return false;
+			}
+		case T_CoalesceExpr:
+			return find_in_first(((CoalesceExpr *) node)->args, calls);
+		case T_BoolExpr:
+			if (((BoolExpr *) node)->boolop != NOT_EXPR)
+				return find_in_first(((BoolExpr *) node)->args, calls);
+			break;
+		case T_ArrayCoerceExpr:
+			return find_calls((Node *) ((ArrayCoerceExpr *) node)->arg, calls);
+		case T_SubscriptingRef:
+			/* Subscripts are not evaluated for a NULL array. */
+			return find_calls((Node *) ((SubscriptingRef *) node)->refexpr, calls);
+		case T_RowCompareExpr:
+		case T_XmlExpr:
+		case T_SubPlan:
+		case T_AlternativeSubPlan:
+		case T_Aggref:
+		case T_WindowFunc:
+		case T_GroupingFunc:
+			return false;
+		default:
+			break;
+	}
+	return expression_tree_walker(node, find_calls, calls);
+}
+
+/* The calls that can be made now in a list of expressions. */
+static List *
+ready_calls(Node *node)
+{
+	Calls		calls = {NIL, true};
+
+	(void) find_calls(node, &calls);
+	return calls.list;
+}
+
+static bool
+has_calls(Node *node)
+{
+	return ready_calls(node) != NIL;
+}
+
+/* ----------------------------------------------------------------
+ *		Splitting a plan node
+ * ----------------------------------------------------------------
+ */
+
+/* What can be taken as one column from a node's output. */
+static bool
+is_atom(Node *node)
+{
+	return IsA(node, Var) || IsA(node, Aggref) || IsA(node, WindowFunc) ||
+		IsA(node, GroupingFunc);
+}
+
+/* Collect the distinct atoms of an expression: a walker. */
+static bool
+find_atoms(Node *node, List **atoms)
+{
+	if (node == NULL)
+		return false;
+	if (is_atom(node))
+	{
+		*atoms = list_append_unique(*atoms, node);
+		return false;
+	}
+	return expression_tree_walker(node, find_atoms, atoms);
+}
+
+/* Replace expressions by columns. */
+typedef struct Columns
+{
+	List	   *list;			/* of expressions; the first is column first */
+	int			first;
+	int			varno;
+} Columns;
+
+static Node *
+to_columns(Node *node, Columns *columns)
+{
+	ListCell   *cell;
+	int			number = columns->first;
+
+	if (node == NULL)
+		return NULL;
+	foreach(cell, columns->list)
+	{
+		Node	   *expr = lfirst(cell);
+
+		if (equal(node, expr))
+			return (Node *) makeVar(columns->varno, number, exprType(expr), exprTypmod(expr),
+									exprCollation(expr), 0);
+		number++;
+	}
+	return expression_tree_mutator(node, to_columns, columns);
+}
+
+static Node *
+replace(Node *node, List *exprs, int first, int varno)
+{
+	Columns		columns = {exprs, first, varno};
+
+	return to_columns(node, &columns);
+}
+
+/* Vars of the node below, in a batch node's own expressions. */
+static Node *
+to_scan_vars(Node *node, void *context)
+{
+	if (node == NULL)
+		return NULL;
+	if (IsA(node, Var) && ((Var *) node)->varno == OUTER_VAR)
+	{
+		Var		   *var = copyObject((Var *) node);
+
+		var->varno = INDEX_VAR;
+		return (Node *) var;
+	}
+	return expression_tree_mutator(node, to_scan_vars, context);
+}
+
+static List *
+flat_target_list(List *exprs)
+{
+	List	   *result = NIL;
+	ListCell   *cell;
+
+	foreach(cell, exprs)
+		result = lappend(result, makeTargetEntry(lfirst(cell), list_length(result) + 1,
+												 NULL, false));
+	return result;
+}
+
+/* The columns of a plan node, as the node above sees them. */
+static List *
+outer_vars(const Plan *plan)
+{
+	List	   *result = NIL;
+	ListCell   *cell;
+
+	foreach(cell, plan->targetlist)
+	{
+		TargetEntry *entry = lfirst(cell);
+
+		result = lappend(result, makeVar(OUTER_VAR, entry->resno, exprType((Node *) entry->expr),
+										 exprTypmod((Node *) entry->expr),
+										 exprCollation((Node *) entry->expr), 0));
+	}
+	return result;
+}
+
+typedef struct Rewrite
+{
+	int			next_node_id;	/* for new plan nodes */
+	List	   *subplans;		/* of the statement */
+} Rewrite;
+
+/* A plan's children beside lefttree and righttree. */
+static List *
+other_children(const Plan *plan)
+{
+	switch (nodeTag(plan))
+	{
+		case T_Append:
+			return ((const Append *) plan)->appendplans;
+		case T_MergeAppend:
+			return ((const MergeAppend *) plan)->mergeplans;
+		case T_BitmapAnd:
+			return ((const BitmapAnd *) plan)->bitmapplans;
+		case T_BitmapOr:
+			return ((const BitmapOr *) plan)->bitmapplans;
+		case T_SubqueryScan:
+			return list_make1(((const SubqueryScan *) plan)->subplan);
+		case T_CustomScan:
+			return ((const CustomScan *) plan)->custom_plans;
+		default:
+			return NIL;
+	}
+}
+
+/*
+ * A batch node over plan that makes the calls, whose arguments are OUTER_VARs.
+ * Its target list is what it has: plan's columns and the calls' results.
+ */
+static CustomScan *
+make_batch(Rewrite *rewrite, Plan *plan, List *calls)
+{
+	CustomScan *batch = makeNode(CustomScan);
+	List	   *columns = outer_vars(plan);
+
+	batch->scan.plan.startup_cost = plan->startup_cost;
+	batch->scan.plan.total_cost = plan->total_cost;
+	batch->scan.plan.plan_rows = plan->plan_rows;
+	batch->scan.plan.plan_width = plan->plan_width;
+	batch->scan.plan.parallel_safe = plan->parallel_safe;
+	batch->scan.plan.plan_node_id = rewrite->next_node_id++;
+	batch->scan.plan.extParam = bms_copy(plan->extParam);
+	batch->scan.plan.allParam = bms_copy(plan->allParam);
+	batch->scan.plan.lefttree = plan;
+	batch->methods = &llama_batch_methods;
+	batch->custom_private = list_make1(makeInteger(list_length(columns)));
+	batch->custom_scan_tlist = flat_target_list(list_concat(columns, calls));
+	batch->scan.plan.targetlist = (List *)
+		to_scan_vars((Node *) flat_target_list(outer_vars((Plan *)
+														   &(Plan) {.targetlist = batch->custom_scan_tlist})),
+					 NULL);
+	return batch;
+}
+
+/*
+ * Put batch nodes over plan until all of the conditions and the target list
+ * are evaluated.  Their Vars are OUTER_VARs that mean plan's columns.
+ */
+static Plan *
+stack_batches(Rewrite *rewrite, Plan *plan, List *quals, List *target_list)
+{
+	for (int stage = 0; stage < MAX_STAGES; stage++)
+	{
+		Node	   *source = quals != NIL ? linitial(quals) : (Node *) target_list;
+		List	   *calls = ready_calls(source);
+		int			n_columns = list_length(plan->targetlist);
+		CustomScan *batch = make_batch(rewrite, plan, copyObject(calls));
+
+		quals = (List *) replace((Node *) quals, calls, n_columns + 1, OUTER_VAR);
+		target_list = (List *) replace((Node *) target_list, calls, n_columns + 1, OUTER_VAR);
+
+		/* Check what can be checked here. */
+		while (quals != NIL && !has_calls(linitial(quals)))
+		{
+			batch->scan.plan.qual = lappend(batch->scan.plan.qual,
+											to_scan_vars(linitial(quals), NULL));
+			quals = list_delete_first(quals);
+		}
+		plan = &batch->scan.plan;
+		if (quals == NIL && !has_calls((Node *) target_list))
+			break;
+	}
+
+	/* Deeper than that: plain function calls, in the top node. */
+	plan->qual = list_concat(plan->qual, (List *) to_scan_vars((Node *) quals, NULL));
+	plan->targetlist = (List *) to_scan_vars((Node *) target_list, NULL);
+	return plan;
+}
+
+static bool inputs_are_volatile(const Rewrite *rewrite, const Plan *plan);
+
+/* Does anything in this plan have effects that depend on how many rows are read? */
+static bool
+is_volatile(const Rewrite *rewrite, const Plan *plan)
+{
+	return plan != NULL &&
+		(IsA(plan, ModifyTable) ||
+		 contain_volatile_functions((Node *) plan->targetlist) ||
+		 contain_volatile_functions((Node *) plan->qual) ||
+		 inputs_are_volatile(rewrite, plan));
+}
+
+/* The same of the plans that this one reads. */
+static bool
+inputs_are_volatile(const Rewrite *rewrite, const Plan *plan)
+{
+	ListCell   *cell;
+
+	foreach(cell, other_children(plan))
+	{
+		if (is_volatile(rewrite, lfirst(cell)))
+			return true;
+	}
+	if (IsA(plan, CteScan) &&
+		is_volatile(rewrite, list_nth(rewrite->subplans, ((const CteScan *) plan)->ctePlanId - 1)))
+		return true;
+	return is_volatile(rewrite, plan->lefttree) || is_volatile(rewrite, plan->righttree);
+}
+
+/* Is this a node that evaluates any target list over the rows that it makes? */
+static bool
+can_be_split(const Plan *plan)
+{
+	switch (nodeTag(plan))
+	{
+		case T_SeqScan:
+		case T_SampleScan:
+		case T_IndexScan:
+		case T_IndexOnlyScan:
+		case T_BitmapHeapScan:
+		case T_TidScan:
+		case T_TidRangeScan:
+		case T_SubqueryScan:
+		case T_FunctionScan:
+		case T_TableFuncScan:
+		case T_ValuesScan:
+		case T_CteScan:
+		case T_NamedTuplestoreScan:
+		case T_WorkTableScan:
+		case T_NestLoop:
+		case T_MergeJoin:
+		case T_HashJoin:
+		case T_Agg:
+		case T_Group:
+		case T_WindowAgg:
+		case T_Gather:
+			return true;
+		case T_ForeignScan:
+			/* An Append that waits for several at once must see them itself. */
+			return !plan->async_capable && ((const ForeignScan *) plan)->operation == CMD_SELECT;
+		case T_Result:
+			return true;
+		default:
+			return false;
+	}
+}
+
+/*
+ * Conditions of an inner join may be checked after it as well, unless the join
+ * stops at the first match, of which they are a part.
+ */
+static bool
+can_move_join_quals(const Plan *plan)
+{
+	const Join *join = (const Join *) plan;
+
+	return (IsA(plan, NestLoop) || IsA(plan, MergeJoin) || IsA(plan, HashJoin)) &&
+		join->jointype == JOIN_INNER && !join->inner_unique &&
+		has_calls((Node *) join->joinqual);
+}
+
+/* Is it worth a batch?  One row with one call is not. */
+static bool
+is_worth(const Plan *plan)
+{
+	return !IsA(plan, Result) || plan->lefttree != NULL ||
+		list_length(ready_calls((Node *) plan->targetlist)) > 1;
+}
+
+/* Put batch nodes above this node if its expressions have calls. */
+static Plan *
+batch_node(Rewrite *rewrite, Plan *plan)
+{
+	List	   *below = NIL;
+	List	   *above;
+	List	   *target_list = plan->targetlist;
+	List	   *atoms = NIL;
+	ListCell   *cell;
+
+	if (!can_be_split(plan) || !is_worth(plan))
+		return plan;
+	if (can_move_join_quals(plan))
+		above = list_concat_copy(((Join *) plan)->joinqual, plan->qual);
+	else
+		above = list_copy(plan->qual);
+	while (above != NIL && !has_calls(linitial(above)))
+	{
+		below = lappend(below, linitial(above));
+		above = list_delete_first(above);
+	}
+	if (above == NIL && !has_calls((Node *) target_list))
+		return plan;
+	if (expression_returns_set((Node *) target_list) ||
+		contain_volatile_functions((Node *) below) || inputs_are_volatile(rewrite, plan))
+		return plan;
+
+	(void) find_atoms((Node *) above, &atoms);
+	foreach(cell, target_list)
+		(void) find_atoms((Node *) lfirst_node(TargetEntry, cell)->expr, &atoms);
+	if (can_move_join_quals(plan))
+		((Join *) plan)->joinqual = NIL;
+	plan->targetlist = flat_target_list(copyObject(atoms));
+	plan->qual = below;
+	return stack_batches(rewrite, plan,
+						 (List *) replace((Node *) above, atoms, 1, OUTER_VAR),
+						 (List *) replace((Node *) target_list, atoms, 1, OUTER_VAR));
+}
+
+/* Rewrite a plan from its leaves up.  alone: the node itself must stay. */
+static Plan *
+batch_plan(Rewrite *rewrite, Plan *plan, bool alone)
+{
+	ListCell   *cell;
+
+	if (plan == NULL)
+		return NULL;
+	switch (nodeTag(plan))
+	{
+		case T_Append:
+			foreach(cell, ((Append *) plan)->appendplans)
+				lfirst(cell) = batch_plan(rewrite, lfirst(cell), false);
+			break;
+		case T_MergeAppend:
+			foreach(cell, ((MergeAppend *) plan)->mergeplans)
+				lfirst(cell) = batch_plan(rewrite, lfirst(cell), false);
+			break;
+		case T_SubqueryScan:
+			{
+				SubqueryScan *scan = (SubqueryScan *) plan;
+
+				scan->subplan = batch_plan(rewrite, scan->subplan, false);
+				break;
+			}
+		case T_CustomScan:
+			/* Another extension's: what it demands of its children is unknown. */
+			return plan;
+		default:
+			break;
+	}
+	plan->lefttree = batch_plan(rewrite, plan->lefttree, false);
+	/* A merge join sets marks in its inner input. */
+	plan->righttree = batch_plan(rewrite, plan->righttree, IsA(plan, MergeJoin));
+	return alone ? plan : batch_node(rewrite, plan);
+}
+
+/* ----------------------------------------------------------------
+ *		The planner's hook
+ * ----------------------------------------------------------------
+ */
+
+/* Are there calls at all?  And which is the largest node id? */
+static bool
+plan_has_calls(Plan *plan, int *largest_id)
+{
+	ListCell   *cell;
+	bool		found;
+
+	if (plan == NULL)
+		return false;
+	*largest_id = Max(*largest_id, plan->plan_node_id);
+	found = has_calls((Node *) plan->targetlist) || has_calls((Node *) plan->qual) ||
+		can_move_join_quals(plan);
+	foreach(cell, other_children(plan))
+		found = plan_has_calls(lfirst(cell), largest_id) || found;
+	found = plan_has_calls(plan->lefttree, largest_id) || found;
+	return plan_has_calls(plan->righttree, largest_id) || found;
+}
+
+static void
+batch_statement(PlannedStmt *statement)
+{
+	Rewrite		rewrite;
+	int			largest_id = 0;
+	bool		found = plan_has_calls(statement->planTree, &largest_id);
+	ListCell   *cell;
+
+	foreach(cell, statement->subplans)
+		found = plan_has_calls(lfirst(cell), &largest_id) || found;
+	if (!found)
+		return;
+
+	rewrite.next_node_id = largest_id + 1;
+	rewrite.subplans = statement->subplans;
+	statement->planTree = batch_plan(&rewrite, statement->planTree, false);
+	foreach(cell, statement->subplans)
+		lfirst(cell) = batch_plan(&rewrite, lfirst(cell), false);
+}
+
+static PlannedStmt *
+batch_planner(Query *parse, const char *query_string, int cursor_options,
+			  ParamListInfo params)
+{
+	PlannedStmt *statement = previous_planner != NULL ?
+		previous_planner(parse, query_string, cursor_options, params) :
+		standard_planner(parse, query_string, cursor_options, params);
+
+	/* A scrollable cursor goes back over rows, which a batch node cannot. */
+	if (llama3_enable_batching && (cursor_options & CURSOR_OPT_SCROLL) == 0)
+		batch_statement(statement);
+	return statement;
+}
+
+void
+llama_batch_plan_init(void)
+{
+	previous_planner = planner_hook;
+	planner_hook = batch_planner;
+	RegisterCustomScanMethods(&llama_batch_methods);
+}

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "loops.h"
 #include "tap.h"
 #include "trainer.h"
 
@@ -583,9 +584,51 @@ test_batches(const TrConfig *config)
 	free(apart);
 }
 
+/* ----------------------------------------------------------------
+ *		The exponential
+ * ----------------------------------------------------------------
+ */
+
+static void
+test_exponential(void)
+{
+	enum
+	{
+		N = 1751				/* no multiple of a vector's length */
+	};
+	float		x[N];
+	float		large[N];		/* e^x overflows */
+	double		worst = 0;
+	double		sum = 0;
+	float		logsum;
+
+	for (int i = 0; i < N; i++)
+		x[i] = (float) i * 0.1f - 87.0f;
+	tr_exp_shifted(x, 0, N);
+	for (int i = 0; i < N; i++)
+	{
+		double		expected = exp((double) ((float) i * 0.1f - 87.0f));
+
+		worst = fmax(worst, fabs(x[i] / expected - 1));
+	}
+	tap_ok(worst < 4e-7, "the exponential is the C library's (largest relative difference %.1e)", worst);
+
+	for (int i = 0; i < N; i++)
+	{
+		x[i] = large[i] = (float) (i % 97) * 0.2f + 200.0f;
+		sum += exp(large[i] - 220.0);
+	}
+	logsum = tr_softmax(x, N, 2.0f);
+	worst = fabs(logsum / (log(sum) + 220) - 1);
+	for (int i = 0; i < N; i++)
+		worst = fmax(worst, fabs(x[i] / (2 * exp(large[i] - 220.0) / sum) - 1));
+	tap_ok(worst < 1e-6, "a softmax of large values is finite and right (%.1e)", worst);
+}
+
 int
 main(void)
 {
+	test_exponential();
 	static const TrConfig even = {
 		.n_layers = 2, .n_embd = 32, .n_heads = 4, .n_kv_heads = 2, .head_dim = 8,
 		.n_ff = 48, .n_vocab = 50, .n_ctx = 80, .rope_theta = 500000, .rms_eps = 1e-5f

@@ -7,7 +7,7 @@
  *	documents (text, made by documents.pl)
  *	  -> bpe_learn.c, vocab.c   byte-level BPE vocabulary, a list of merges
  *	  -> corpus.c  documents as token ids with a loss weight each
- *	  -> model.c, attention.c, adamw.c, train.c  parameters, a checkpoint file
+ *	  -> train.c   parameters, a checkpoint file
  *	  -> export.c  a GGUF file
  *
  * It is a tool: wrong input and failed writes print a message and exit(1).
@@ -127,7 +127,7 @@ TrCorpus   *tr_corpus_read(const char *documents, const L3Tokenizer *tok, int ma
 void		tr_corpus_free(TrCorpus *corpus);
 
 /* ----------------------------------------------------------------
- *		Model (model.c, attention.c)
+ *		Model (model.c, transformer.c, attention.c, contrastive.c)
  * ----------------------------------------------------------------
  */
 
@@ -211,7 +211,7 @@ void		tr_model_run(const TrModel *model, TrWorkspace *ws, const TrBatch *batch,
 						 float *gradients, TrLoss *loss);
 
 /* ----------------------------------------------------------------
- *		Training (adamw.c, train.c)
+ *		Training (adamw.c, lanes.c, checkpoint.c, report.c, train.c)
  * ----------------------------------------------------------------
  */
 
@@ -253,7 +253,11 @@ void		tr_adamw(const TrTrainOptions *options, int64_t step, double lr, double fa
 					 double weight_decay, float *params, float *mean, float *square,
 					 const float *gradient, size_t n);
 
-/* Train model on train; progress goes to stdout a line at a time. */
+/*
+ * Train model on train; progress goes to stdout a line at a time.  Validation
+ * is on the documents of valid that hold its first 100,000 tokens; valid may
+ * be NULL.
+ */
 void		tr_train(TrModel *model, const TrCorpus *train, const TrCorpus *valid,
 					 const TrTrainOptions *options);
 /* Read the parameters of a checkpoint (its config is in it). */

@@ -90,17 +90,17 @@ sub configure
 	$node->restart;
 }
 
-# Stop a process, told by its row of pg_stat_activity, in the middle of a load.
+# Stop a process, told by its row of pg_stat_activity, while it loads the model.
 # The server looks by itself, since that takes only moments.  Always continued.
 my @stopped;
 END { kill 'CONT', @stopped if @stopped; }
 sub stop_loading
 {
-	my ($process, $start) = @_;
+	my ($process, $name, $start) = @_;
 	my $stopper = spawn_sql($node, qq{DO \$\$
 		BEGIN
 			FOR i IN 1 .. 100000 LOOP
-				IF EXISTS (SELECT FROM llama_models WHERE state = 'loading' AND note IS NULL) THEN
+				IF EXISTS (SELECT FROM llama_models WHERE state = 'loading' AND name = '$name') THEN
 					EXECUTE format('COPY (SELECT WHERE false) TO PROGRAM %L', 'kill -STOP ' ||
 						(SELECT pid FROM pg_stat_activity WHERE $process));
 					RETURN;
@@ -111,7 +111,7 @@ sub stop_loading
 	$start->();
 	is(finish_sql($stopper), 0, 'a load is stopped') or diag($stopper->{err});
 	@stopped = $node->safe_psql('postgres', "SELECT pid FROM pg_stat_activity WHERE $process");
-	return $node->safe_psql('postgres', "SELECT count(*) FROM llama_models WHERE state = 'loading'") == 1;
+	return $node->safe_psql('postgres', "SELECT state FROM llama_models WHERE name = '$name'") eq 'loading';
 }
 
 sub continue_loading
@@ -120,14 +120,19 @@ sub continue_loading
 	@stopped = ();
 }
 
-# A call that names no model, once it waits for one.
+# A call that names no model, once it waits for one: not for the engine.
+sub call_waits
+{
+	return wait_until('the call waits', sub {
+		return $node->safe_psql('postgres', q{SELECT 1 FROM pg_stat_activity
+			WHERE query LIKE 'SELECT llama_generate%' AND state = 'active' AND wait_event_type = 'Extension'
+				AND clock_timestamp() - query_start > '300 ms' AND NOT EXISTS (SELECT FROM llama_stat_requests)}) });
+}
+
 sub waiting_call
 {
 	my $client = spawn_sql($node, "SELECT $question)");
-	my $waits = wait_until('the call waits', sub {
-		return $node->safe_psql('postgres', q{SELECT 1 FROM pg_stat_activity
-			WHERE query LIKE 'SELECT llama_generate%' AND pid <> pg_backend_pid() AND wait_event_type = 'Extension'}) });
-	return ($client, $waits);
+	return ($client, call_waits());
 }
 
 # ----------------------------------------------------------------
@@ -170,7 +175,7 @@ is(ask(), $demo, 'without another it is the default again');
 my $client;
 my $loading_session = "query LIKE 'SELECT llama_load_model%'";
 my $load = sub { $client = spawn_sql($node, "SELECT llama_load_model('$slow')") };
-ok(stop_loading($loading_session, $load), 'while another model is being loaded');
+ok(stop_loading($loading_session, 'slow', $load), 'while another model is being loaded');
 is(ask('llama3-demo'), $demo, 'by its name it answers meanwhile');
 my ($call, $waits) = waiting_call();
 ok($waits, 'a call that names none waits');
@@ -182,7 +187,7 @@ is($call->{out}, ask('slow'), 'and answers the call');
 $node->safe_psql('postgres', "SELECT llama_unload_model('slow')");
 
 # --- or is being loaded, and then is not
-ok(stop_loading($loading_session, $load), 'while another model is being loaded once more');
+ok(stop_loading($loading_session, 'slow', $load), 'while another model is being loaded once more');
 ($call, $waits) = waiting_call();
 ok($waits, 'a call that names none waits again');
 $node->safe_psql('postgres', "SELECT pg_cancel_backend($stopped[0])");
@@ -254,10 +259,14 @@ refused("SELECT $question)", '55000', qr/HINT:  .*llama_load_model.*llama3\.mode
 # Three of them, so that the server can be caught before it is through.
 $node->append_conf('postgresql.conf', "llama3.models = '$demo_setting, $slow, slow2=$slow, slow3=$slow'");
 $node->restart;
-ok(stop_loading("backend_type = 'llama3 loader'", sub {}), 'while the server loads others of its list');
-like(models(), qr/^llama3-demo ready, .*loading/, 'the demonstration model is there already');
+my $loader = "backend_type = 'llama3 loader'";
+ok(stop_loading($loader, 'slow', sub {}), 'while the server loads another of its list');
+is(models(), 'llama3-demo ready, slow loading', 'the demonstration model is there already');
 ($call, $waits) = waiting_call();
-ok($waits, 'a call that names none waits for the list');
+ok($waits, 'a call that names none waits');
+ok(stop_loading($loader, 'slow3', \&continue_loading), 'while the server loads the last of its list');
+is(models(), 'llama3-demo ready, slow ready, slow2 ready, slow3 loading', 'the others are there already');
+ok(call_waits(), 'and the call waits until the list is through');
 continue_loading();
 finish_sql($call);
 is($call->{out}, ask('slow'), 'and is answered by the other');

@@ -127,14 +127,22 @@ SELECT string_agg(format('cube(v[%s:%s]::float8[]) AS part_%s', 100 * i - 99, 10
 	string_agg(format('(a.part_%1$s <-> b.part_%1$s) ^ 2', i), ' + ') AS distance
 FROM generate_series(1, (SELECT (max(cardinality(v)) + 99) / 100 FROM embedding)) AS i \gset
 CREATE TABLE point WITH (fillfactor = 10, parallel_workers = :parallel) AS
-	SELECT name, source, section, :parts FROM embedding;
+	SELECT row_number() OVER (ORDER BY name) AS id, name, source, section, :parts FROM embedding;
+ANALYZE point;
+-- Each one's smallest [distance, id], in one pass over all pairs.  The planner
+-- would have every parallel worker make that pass.
+SET max_parallel_workers_per_gather = 0;
 CREATE TABLE nearest AS
-	SELECT a.section, any_other.section AS other, other_source.section AS other_source
-	FROM point AS a
-		CROSS JOIN LATERAL (SELECT b.section FROM point AS b
-			WHERE b.name <> a.name ORDER BY :distance, b.name LIMIT 1) AS any_other
-		CROSS JOIN LATERAL (SELECT b.section FROM point AS b
-			WHERE b.source <> a.source ORDER BY :distance, b.name LIMIT 1) AS other_source;
+	SELECT p.section, p1.section AS other, p2.section AS other_source
+	FROM (SELECT id, min(ARRAY[distance, other]) FILTER (WHERE id <> other) AS any_other,
+			min(ARRAY[distance, other]) FILTER (WHERE source <> b_source) AS other_source
+		FROM (SELECT a.id, b.id AS other, a.source, b.source AS b_source, :distance AS distance
+			FROM point AS a CROSS JOIN point AS b) AS pairs
+		GROUP BY id) AS n
+		JOIN point AS p USING (id)
+		JOIN point AS p1 ON p1.id = n.any_other[2]
+		JOIN point AS p2 ON p2.id = n.other_source[2];
+SET max_parallel_workers_per_gather = :parallel;
 
 INSERT INTO result (metric, value, n)
 	SELECT 'neighbour.same_section', avg((section = other)::int), count(*) FROM nearest;

@@ -2,15 +2,17 @@
 # heldout.pl
 #	  The held-out rows and questions that the measurements take.
 #
-#	heldout.pl TABLE DIR
+#	heldout.pl TABLE DIR [SPLIT]
 #
-# Writes DIR/heldout.tsv and DIR/questions.tsv, in PostgreSQL's COPY text
-# format, from the table that packages.pl made:
+# SPLIT is heldout, or valid to choose among models: who chooses by the figures
+# of the held-out packages has no figures left.  Writes DIR/heldout.tsv and
+# DIR/questions.tsv, in PostgreSQL's COPY text format, from the table that
+# packages.pl made:
 #
-#	heldout		every held-out package; frequent says whether its section is one
-#				of those that are measured, text is what the model reads
-#	questions	for each measured condition every held-out package of which the
-#				answer is known; picked are those of a sample with as many Yes
+#	heldout		every package of the split; frequent says whether its section is
+#				one of those that are measured, text is what the model reads
+#	questions	for each measured condition every package of the split of which
+#				the answer is known; picked are those of a sample with as many Yes
 #				as No, those with the smallest MD5 of the name
 
 use strict;
@@ -23,14 +25,14 @@ use Packages qw(%CONDITIONS escape read_packages write_atomically package_text f
 
 my @MEASURED = ('game', 'library', 'command-line tool');
 
-@ARGV == 2 or die "usage: heldout.pl TABLE DIR\n";
-my ($table, $dir) = @ARGV;
+@ARGV == 2 || @ARGV == 3 or die "usage: heldout.pl TABLE DIR [SPLIT]\n";
+my ($table, $dir, $split) = (@ARGV, 'heldout');
 my @all = read_packages($table);
 my %frequent = map { $_ => 1 } frequent_sections(\@all);
 my %md5 = map { $_->{name} => md5_hex($_->{name}) } @all;
 my @heldout = sort { $md5{ $a->{name} } cmp $md5{ $b->{name} } }
-	grep { $_->{split} eq 'heldout' } @all;
-die "heldout.pl: \"$table\" has no held-out packages\n" if !@heldout;
+	grep { $_->{split} eq $split } @all;
+die "heldout.pl: \"$table\" has no packages of the split \"$split\"\n" if !@heldout;
 
 write_atomically("$dir/heldout.tsv", [ map { join "\t", map { escape($_) }
 	@$_{qw(name source section)}, $frequent{ $_->{section} } ? 't' : 'f',

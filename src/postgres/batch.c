@@ -129,11 +129,10 @@ digest_datum(pg_cryptohash_ctx *hash, Datum value, int16 length, bool by_value)
 		(void) pg_cryptohash_update(hash, (uint8 *) &value, sizeof(value));
 	else if (length == -1)
 	{
-		struct varlena *bytes = PG_DETOAST_DATUM_PACKED(value);
-		uint64		n = VARSIZE_ANY_EXHDR(bytes);
+		uint64		n = VARSIZE_ANY_EXHDR(DatumGetPointer(value));
 
 		(void) pg_cryptohash_update(hash, (uint8 *) &n, sizeof(n));
-		(void) pg_cryptohash_update(hash, (uint8 *) VARDATA_ANY(bytes), n);
+		(void) pg_cryptohash_update(hash, (uint8 *) VARDATA_ANY(DatumGetPointer(value)), n);
 	}
 	else
 		(void) pg_cryptohash_update(hash, (uint8 *) DatumGetPointer(value),
@@ -283,14 +282,20 @@ finish_answer(BatchState *state, Answer *answer)
  * ----------------------------------------------------------------
  */
 
+/* Long values are fetched here, once, and live until the next row. */
 static void
 evaluate_arguments(const CallSite *site, ExprContext *econtext)
 {
 	MemoryContext old = MemoryContextSwitchTo(econtext->ecxt_per_tuple_memory);
 
 	for (int i = 0; i < site->n_args; i++)
-		site->fcinfo->args[i].value = ExecEvalExpr(site->args[i], econtext,
-												   &site->fcinfo->args[i].isnull);
+	{
+		NullableDatum *arg = &site->fcinfo->args[i];
+
+		arg->value = ExecEvalExpr(site->args[i], econtext, &arg->isnull);
+		if (!arg->isnull && site->lengths[i] == -1)
+			arg->value = PointerGetDatum(PG_DETOAST_DATUM_PACKED(arg->value));
+	}
 	MemoryContextSwitchTo(old);
 }
 

@@ -28,8 +28,8 @@
  * and subplans run on their own: all three are left alone here.
  *
  * A batch node reads ahead.  Nothing below it may therefore have side effects
- * that depend on how many rows are read: where a volatile function stands below,
- * the node is left as it is.  Volatile functions beside a call stay in the batch
+ * that depend on how many rows are read: where a volatile function or a FOR
+ * UPDATE stands below, the node is left as it is.  Volatile functions beside a call stay in the batch
  * node's target list and are evaluated as late as before.
  *
  *-------------------------------------------------------------------------
@@ -92,6 +92,20 @@ names_our_library(const char *probin)
 	return strcmp(name, "llama3") == 0 || strcmp(name, "llama3" DLSUFFIX) == 0;
 }
 
+/*
+ * Is a call of this function a call of its C code and nothing else?  Whoever
+ * altered it to run with settings, as its owner, or not for NULLs gets that,
+ * from the server's function manager.
+ */
+static bool
+is_called_directly(HeapTuple tuple, Form_pg_proc form)
+{
+	return !form->proretset && !form->prosecdef && !form->proisstrict &&
+		form->provolatile != PROVOLATILE_VOLATILE &&
+		heap_attisnull(tuple, Anum_pg_proc_proconfig, NULL) &&
+		!FmgrHookIsNeeded(form->oid);
+}
+
 static const LlamaCallKind *
 look_up_function(Oid function)
 {
@@ -102,7 +116,7 @@ look_up_function(Oid function)
 	if (!HeapTupleIsValid(tuple))
 		return NULL;
 	form = (Form_pg_proc) GETSTRUCT(tuple);
-	if (form->prolang == ClanguageId && !form->proretset)
+	if (form->prolang == ClanguageId && is_called_directly(tuple, form))
 	{
 		bool		no_library;
 		bool		no_symbol;
@@ -157,13 +171,38 @@ typedef struct Calls
 
 static bool find_calls(Node *node, Calls *calls);
 
+/* Does a node stand for a value that only an expression around it provides? */
+static bool
+has_placeholder(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	switch (nodeTag(node))
+	{
+		case T_CaseTestExpr:
+		case T_CoerceToDomainValue:
+			return true;
+		case T_CaseExpr:
+			/* With a test expression it provides the value itself. */
+			if (((CaseExpr *) node)->arg != NULL)
+				return has_placeholder((Node *) ((CaseExpr *) node)->arg, context);
+			break;
+		case T_ArrayCoerceExpr:
+			return has_placeholder((Node *) ((ArrayCoerceExpr *) node)->arg, context);
+		default:
+			break;
+	}
+	return expression_tree_walker(node, has_placeholder, context);
+}
+
 /* Can this call be begun ahead of its row? */
 static bool
 is_call(const FuncExpr *func)
 {
 	return llama_function_kind(func->funcid) != NULL && !func->funcretset &&
 		!contain_volatile_functions((Node *) func->args) &&
-		!contain_subplans((Node *) func->args);
+		!contain_subplans((Node *) func->args) &&
+		!has_placeholder((Node *) func->args, NULL);
 }
 
 /* Find in the first element of a list only. */
@@ -220,16 +259,28 @@ find_calls(Node *node, Calls *calls)
 		case T_SubscriptingRef:
 			/* Subscripts are not evaluated for a NULL array. */
 			return find_calls((Node *) ((SubscriptingRef *) node)->refexpr, calls);
-		case T_RowCompareExpr:
-		case T_XmlExpr:
-		case T_SubPlan:
-		case T_AlternativeSubPlan:
-		case T_Aggref:
-		case T_WindowFunc:
-		case T_GroupingFunc:
-			return false;
-		default:
+		case T_List:
+		case T_TargetEntry:
+		case T_OpExpr:
+		case T_DistinctExpr:
+		case T_NullIfExpr:
+		case T_ScalarArrayOpExpr:
+		case T_RelabelType:
+		case T_CoerceViaIO:
+		case T_CollateExpr:
+		case T_ConvertRowtypeExpr:
+		case T_CoerceToDomain:
+		case T_FieldSelect:
+		case T_FieldStore:
+		case T_RowExpr:
+		case T_ArrayExpr:
+		case T_MinMaxExpr:
+		case T_NullTest:
+		case T_BooleanTest:
+			/* All parts of these are always evaluated. */
 			break;
+		default:
+			return false;
 	}
 	return expression_tree_walker(node, find_calls, calls);
 }
@@ -313,6 +364,17 @@ replace(Node *node, List *exprs, int first, int varno)
 	return to_columns(node, &columns);
 }
 
+/* The opposite: replace Vars by the expressions that they are the numbers of. */
+static Node *
+from_columns(Node *node, void *exprs)
+{
+	if (node == NULL)
+		return NULL;
+	if (IsA(node, Var))
+		return copyObject(list_nth(exprs, ((Var *) node)->varattno - 1));
+	return expression_tree_mutator(node, from_columns, exprs);
+}
+
 /* Vars of the node below, in a batch node's own expressions. */
 static Node *
 to_scan_vars(Node *node, void *context)
@@ -363,6 +425,7 @@ typedef struct Rewrite
 {
 	int			next_node_id;	/* for new plan nodes */
 	List	   *subplans;		/* of the statement */
+	bool		reads_all;		/* the node at hand is read to its end in any case */
 } Rewrite;
 
 /* A plan's children beside lefttree and righttree. */
@@ -452,34 +515,92 @@ stack_batches(Rewrite *rewrite, Plan *plan, List *quals, List *target_list)
 	return plan;
 }
 
-static bool inputs_are_volatile(const Rewrite *rewrite, const Plan *plan);
+static bool plan_has_effects(const Rewrite *rewrite, const Plan *plan);
 
-/* Does anything in this plan have effects that depend on how many rows are read? */
+/* Is there a subplan with effects?  A walker. */
 static bool
-is_volatile(const Rewrite *rewrite, const Plan *plan)
+subplan_has_effects(Node *node, const Rewrite *rewrite)
 {
-	return plan != NULL &&
-		(IsA(plan, ModifyTable) ||
-		 contain_volatile_functions((Node *) plan->targetlist) ||
-		 contain_volatile_functions((Node *) plan->qual) ||
-		 inputs_are_volatile(rewrite, plan));
+	if (node == NULL)
+		return false;
+	if (IsA(node, SubPlan) &&
+		plan_has_effects(rewrite, list_nth(rewrite->subplans, ((SubPlan *) node)->plan_id - 1)))
+		return true;
+	return expression_tree_walker(node, subplan_has_effects, (void *) rewrite);
 }
 
-/* The same of the plans that this one reads. */
+/* Does evaluating this expression have effects, or depend on those of others? */
 static bool
-inputs_are_volatile(const Rewrite *rewrite, const Plan *plan)
+expr_has_effects(const Rewrite *rewrite, void *expr)
+{
+	return contain_volatile_functions(expr) || subplan_has_effects(expr, rewrite);
+}
+
+/* What a node evaluates for its rows beside target list and qual. */
+static List *
+other_expressions(const Plan *plan)
+{
+	switch (nodeTag(plan))
+	{
+		case T_NestLoop:
+		case T_MergeJoin:
+		case T_HashJoin:
+			return ((const Join *) plan)->joinqual;
+		case T_FunctionScan:
+			return ((const FunctionScan *) plan)->functions;
+		case T_ValuesScan:
+			return ((const ValuesScan *) plan)->values_lists;
+		case T_ForeignScan:
+			return ((const ForeignScan *) plan)->fdw_exprs;
+		case T_CustomScan:
+			return ((const CustomScan *) plan)->custom_exprs;
+		default:
+			return NIL;
+	}
+}
+
+/* Does anything that this plan reads have effects? */
+static bool
+inputs_have_effects(const Rewrite *rewrite, const Plan *plan)
 {
 	ListCell   *cell;
 
 	foreach(cell, other_children(plan))
 	{
-		if (is_volatile(rewrite, lfirst(cell)))
+		if (plan_has_effects(rewrite, lfirst(cell)))
 			return true;
 	}
 	if (IsA(plan, CteScan) &&
-		is_volatile(rewrite, list_nth(rewrite->subplans, ((const CteScan *) plan)->ctePlanId - 1)))
+		plan_has_effects(rewrite, list_nth(rewrite->subplans,
+										   ((const CteScan *) plan)->ctePlanId - 1)))
 		return true;
-	return is_volatile(rewrite, plan->lefttree) || is_volatile(rewrite, plan->righttree);
+	return plan_has_effects(rewrite, plan->lefttree) || plan_has_effects(rewrite, plan->righttree);
+}
+
+/*
+ * Does running this plan have effects that depend on how many of its rows are
+ * read?  Locks on rows do not where all of them will be.
+ */
+static bool
+plan_has_effects(const Rewrite *rewrite, const Plan *plan)
+{
+	return plan != NULL &&
+		(IsA(plan, ModifyTable) || (IsA(plan, LockRows) && !rewrite->reads_all) ||
+		 expr_has_effects(rewrite, plan->targetlist) ||
+		 expr_has_effects(rewrite, plan->qual) ||
+		 expr_has_effects(rewrite, other_expressions(plan)) ||
+		 inputs_have_effects(rewrite, plan));
+}
+
+/*
+ * The same of what a node does itself, with these conditions and columns.  A
+ * function in FROM has run to its end when its first row is there.
+ */
+static bool
+node_has_effects(const Rewrite *rewrite, const Plan *plan, List *below, List *atoms)
+{
+	return expr_has_effects(rewrite, below) || expr_has_effects(rewrite, atoms) ||
+		(!IsA(plan, FunctionScan) && expr_has_effects(rewrite, other_expressions(plan)));
 }
 
 /* Is this a node that evaluates any target list over the rows that it makes? */
@@ -509,12 +630,12 @@ can_be_split(const Plan *plan)
 		case T_Group:
 		case T_WindowAgg:
 		case T_Gather:
+		case T_GatherMerge:
+		case T_Result:
 			return true;
 		case T_ForeignScan:
 			/* An Append that waits for several at once must see them itself. */
 			return !plan->async_capable && ((const ForeignScan *) plan)->operation == CMD_SELECT;
-		case T_Result:
-			return true;
 		default:
 			return false;
 	}
@@ -534,12 +655,39 @@ can_move_join_quals(const Plan *plan)
 		has_calls((Node *) join->joinqual);
 }
 
-/* Is it worth a batch?  One row with one call is not. */
+/*
+ * Is it worth a batch?  One row with one call is not.  Nor is one row of one
+ * column, which may be an expression of PL/pgSQL's: it evaluates those without
+ * the executor and takes them out of a plan that must be this node alone.
+ */
 static bool
 is_worth(const Plan *plan)
 {
 	return !IsA(plan, Result) || plan->lefttree != NULL ||
-		list_length(ready_calls((Node *) plan->targetlist)) > 1;
+		(list_length(plan->targetlist) > 1 &&
+		 list_length(ready_calls((Node *) plan->targetlist)) > 1);
+}
+
+/*
+ * Give a node another target list, of exprs.  The Vars in the run condition of
+ * a WindowAgg are columns that the node itself puts out: window functions, which
+ * are among exprs.
+ */
+static void
+set_target_list(Plan *plan, List *exprs)
+{
+	if (IsA(plan, WindowAgg))
+	{
+		WindowAgg  *agg = (WindowAgg *) plan;
+		List	   *old = NIL;
+		ListCell   *cell;
+
+		foreach(cell, plan->targetlist)
+			old = lappend(old, lfirst_node(TargetEntry, cell)->expr);
+		agg->runCondition = (List *) from_columns((Node *) agg->runCondition, old);
+		agg->runCondition = (List *) replace((Node *) agg->runCondition, exprs, 1, 0);
+	}
+	plan->targetlist = flat_target_list(copyObject(exprs));
 }
 
 /* Put batch nodes above this node if its expressions have calls. */
@@ -550,7 +698,6 @@ batch_node(Rewrite *rewrite, Plan *plan)
 	List	   *above;
 	List	   *target_list = plan->targetlist;
 	List	   *atoms = NIL;
-	ListCell   *cell;
 
 	if (!can_be_split(plan) || !is_worth(plan))
 		return plan;
@@ -565,30 +712,49 @@ batch_node(Rewrite *rewrite, Plan *plan)
 	}
 	if (above == NIL && !has_calls((Node *) target_list))
 		return plan;
-	if (expression_returns_set((Node *) target_list) ||
-		contain_volatile_functions((Node *) below) || inputs_are_volatile(rewrite, plan))
-		return plan;
 
 	(void) find_atoms((Node *) above, &atoms);
-	foreach(cell, target_list)
-		(void) find_atoms((Node *) lfirst_node(TargetEntry, cell)->expr, &atoms);
+	(void) find_atoms((Node *) target_list, &atoms);
+	if (expression_returns_set((Node *) target_list) ||
+		node_has_effects(rewrite, plan, below, atoms) || inputs_have_effects(rewrite, plan))
+		return plan;
+
 	if (can_move_join_quals(plan))
 		((Join *) plan)->joinqual = NIL;
-	plan->targetlist = flat_target_list(copyObject(atoms));
+	set_target_list(plan, atoms);
 	plan->qual = below;
 	return stack_batches(rewrite, plan,
 						 (List *) replace((Node *) above, atoms, 1, OUTER_VAR),
 						 (List *) replace((Node *) target_list, atoms, 1, OUTER_VAR));
 }
 
+/* Is the input of this node read to its end if the node is? */
+static bool
+reads_all_input(const Plan *plan)
+{
+	switch (nodeTag(plan))
+	{
+		case T_ModifyTable:
+		case T_Result:
+		case T_SubqueryScan:
+		case T_Append:
+		case T_Sort:
+			return true;
+		default:
+			return false;
+	}
+}
+
 /* Rewrite a plan from its leaves up.  alone: the node itself must stay. */
 static Plan *
 batch_plan(Rewrite *rewrite, Plan *plan, bool alone)
 {
+	bool		reads_all = rewrite->reads_all;
 	ListCell   *cell;
 
 	if (plan == NULL)
 		return NULL;
+	rewrite->reads_all = (reads_all || IsA(plan, ModifyTable)) && reads_all_input(plan);
 	switch (nodeTag(plan))
 	{
 		case T_Append:
@@ -606,15 +772,17 @@ batch_plan(Rewrite *rewrite, Plan *plan, bool alone)
 				scan->subplan = batch_plan(rewrite, scan->subplan, false);
 				break;
 			}
-		case T_CustomScan:
-			/* Another extension's: what it demands of its children is unknown. */
-			return plan;
 		default:
 			break;
 	}
-	plan->lefttree = batch_plan(rewrite, plan->lefttree, false);
-	/* A merge join sets marks in its inner input. */
-	plan->righttree = batch_plan(rewrite, plan->righttree, IsA(plan, MergeJoin));
+	/* Another extension's node: what it demands of its children is unknown. */
+	if (!IsA(plan, CustomScan))
+	{
+		/* A merge join sets marks in its inner input; a Result hands them down. */
+		plan->lefttree = batch_plan(rewrite, plan->lefttree, alone && IsA(plan, Result));
+		plan->righttree = batch_plan(rewrite, plan->righttree, IsA(plan, MergeJoin));
+	}
+	rewrite->reads_all = reads_all;
 	return alone ? plan : batch_node(rewrite, plan);
 }
 
@@ -654,8 +822,7 @@ batch_statement(PlannedStmt *statement)
 	if (!found)
 		return;
 
-	rewrite.next_node_id = largest_id + 1;
-	rewrite.subplans = statement->subplans;
+	rewrite = (Rewrite) {.next_node_id = largest_id + 1, .subplans = statement->subplans};
 	statement->planTree = batch_plan(&rewrite, statement->planTree, false);
 	foreach(cell, statement->subplans)
 		lfirst(cell) = batch_plan(&rewrite, lfirst(cell), false);

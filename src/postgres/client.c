@@ -228,9 +228,13 @@ llama_submit(const LlamaModel *model, LlamaFunction function, const L3Request *i
 	slot->n_tokens = fitted.n_tokens;
 	slot->submitted = GetCurrentTimestamp();
 	if (!llama_model_pin(model->index, model->generation))
+	{
+		/* A batch node keeps this error until its row's turn: leave nothing. */
+		llama_release(request);
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("model \"%s\" is being unloaded", model->name)));
+	}
 	slot->model = model->index;
 	slot->generation = model->generation;
 

@@ -71,6 +71,9 @@ FROM (SELECT a.section, a.label, count(*) AS n,
 
 \echo
 \echo '### Ten generated descriptions'
+\echo
+\echo 'Not selected: the first ten packages by `md5(name)`, asked `Write a description for NAME: SUMMARY`, with default'
+\echo 'options.'
 SELECT format(E'\n**%s**: %s\n\nThe model:\n\n%s\n\nThe maintainer:\n\n%s', name, summary, quoted(answer),
 	quoted(CASE WHEN length(truth) > 400 THEN left(truth, 400) || ' ...' ELSE truth END))
 FROM description ORDER BY md5(name) LIMIT 10;

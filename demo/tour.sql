@@ -85,7 +85,7 @@ SELECT round(cosine(embedding, question)::numeric, 3) AS cosine, name, section, 
   FROM packages, llama_embed('monitor the traffic of a network') AS question
  ORDER BY cosine DESC LIMIT 5;
 
-\echo == 4. A condition in words: cheap conditions are checked first, and LIMIT stops the rest
+\echo == 4. A condition in words, beside one in SQL; LIMIT ends the work
 SELECT name, summary FROM packages
  WHERE section IN ('net', 'utils') AND llama_filter(about, 'The package is a command-line tool.')
  LIMIT 5;
@@ -116,7 +116,7 @@ UPDATE packages SET one_line = llama_generate('Summarise in one line: ' || descr
 RETURNING name, one_line, summary;
 \set QUIET on \\ \x off \\ \set QUIET off
 
-\echo == 8. What the planner makes of it
+\echo == 8. What the executor makes of it: cheap conditions first, then calls for several rows at once (Llama Batch)
 EXPLAIN (ANALYZE, COSTS off)
 SELECT name FROM packages
  WHERE llama_filter(about, 'The package is a library.') AND section = 'libdevel'

@@ -13,7 +13,7 @@ use warnings;
 use Exporter 'import';
 use Digest::MD5 qw(md5_hex);
 
-our @EXPORT_OK = qw(@COLUMNS %CONDITIONS $TASK
+our @EXPORT_OK = qw(@MEASURED @COLUMNS %CONDITIONS $TASK
 	escape unescape read_packages write_atomically cut_text whole_sentences
 	package_text frequent_sections split_of truth is_program_section);
 
@@ -367,6 +367,9 @@ our %CONDITIONS = (
 			"It is for $topic.", "Is it about $topic?" ] })
 	} keys %TOPIC),
 );
+
+# The conditions that are measured.
+our @MEASURED = ('game', 'library', 'command-line tool');
 
 # Does a condition (by name) hold for a package?  1, 0, or undef: unknown.
 sub truth

@@ -2,7 +2,7 @@
 # documents.pl
 #	  Makes the training documents from the table of packages.
 #
-#	documents.pl --seed N [--scale KIND=SHARE ...] TABLE DIR
+#	documents.pl --seed N [--course N] [--scale KIND=SHARE ...] TABLE DIR
 #
 # Writes DIR/documents-train.txt and DIR/documents-valid.txt; their format is
 # described in trainer.h.  The texts are package descriptions (packages.pl says
@@ -37,21 +37,39 @@ use FindBin;
 use lib $FindBin::RealBin;
 use Digest::MD5 qw(md5);
 use Getopt::Long;
-use Packages qw(%CONDITIONS $TASK escape read_packages write_atomically cut_text whole_sentences
+use Packages qw(%CONDITIONS @MEASURED $TASK escape read_packages write_atomically cut_text whole_sentences
 	package_text frequent_sections truth is_program_section);
 
-# Documents of a kind per package of the split (turns, for those with several).
-my %share = (
-	plain => 1.1,
-	section => 0.5,
-	label => 0.25,
-	condition => 0.55,
-	question => 0.16,
-	summary => 0.25,
-	description => 0.3,
-	name => 0.15,
-	conversation => 12,		# times that each of their questions is repeated
+# The model takes two courses.  In the first it learns the language of the
+# packages, their sections, and how to answer.  It does not learn to judge
+# conditions there: whether one holds depends on two texts together, so at first
+# no single word of either helps, and an answer is one token among a hundred.  The
+# second course makes that signal strong: decisions count for a third of the loss,
+# most rows where a condition does not hold are plain cases, and the conditions
+# that are measured make up most of the questions.
+#
+# share: documents of a kind per package of the split (turns, for those with
+# several; for conversations, times that each of their questions is repeated).
+my %COURSES = (
+	1 => {
+		share => { plain => 1.1, section => 0.5, label => 0.25, condition => 0.55, question => 0.16,
+			summary => 0.25, description => 0.3, name => 0.15, conversation => 12 },
+		measured => 1,			# a measured condition's share, in its own
+		plain_no => 0,			# of the rows where a condition does not hold, beside a third
+		text => 0.5,			# weight of a text in a user's turn
+		label => 6,				# weight of a label, or yes or no
+	},
+	2 => {
+		share => { plain => 0.35, section => 0.15, label => 0.1, condition => 0.6, question => 0.06,
+			summary => 0.1, description => 0.15, name => 0.05, conversation => 8 },
+		measured => 5,
+		plain_no => 0.85,
+		text => 0,
+		label => 15,
+	},
 );
+my $course;
+my $share;
 
 # Validation has as many documents of each kind as this share of it gives.
 use constant VALID_SHARE => 0.27;
@@ -66,11 +84,9 @@ use constant {
 # Weights in the loss.
 use constant {
 	W_NONE => 0,
-	W_TEXT => 0.5,		# a text in a user's turn
 	W_PLAIN => 1,
 	W_WRITTEN => 1,		# a description that is written
 	W_LINE => 2,		# a one-line answer
-	W_LABEL => 6,		# a label, or yes or no
 };
 
 # The prompts of src/postgres/prompt.c, version 1.
@@ -183,7 +199,7 @@ sub chat_line
 
 		s/^\s+|\s+$//g for $text, $answer;
 		push @fields, W_NONE, "$before<|start_header_id|>user<|end_header_id|>",
-			W_TEXT, "\n\n$text",
+			$course->{text}, "\n\n$text",
 			W_NONE, "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
 			$weight, "$answer<|eot_id|>";
 		$before = '';
@@ -221,7 +237,7 @@ sub several_turns
 		my $text = draw($choices) < 0.3 ? package_text($row, 200) : package_text($row);
 
 		$bytes += length $text;
-		push @turns, [ $text, W_LABEL, $answer->($row) ];
+		push @turns, [ $text, $course->{label}, $answer->($row) ];
 	}
 	return @turns;
 }
@@ -344,7 +360,12 @@ sub condition_rows
 		next if !@{ $pool{yes} } || !@{ $pool{no} };
 		my @no = map { cycle($choices, @{ $pool{$_} }) }
 			grep { @{ $pool{$_} } } qw(no program near);
-		$rows{$condition} = [ sub { pick($choices, @no)->() }, cycle($choices, @{ $pool{yes} }) ];
+		my $no = sub {
+			my $plain = $course->{plain_no} && draw($choices) < $course->{plain_no};
+
+			return $plain ? $no[0]->() : pick($choices, @no)->();
+		};
+		$rows{$condition} = [ $no, cycle($choices, @{ $pool{yes} }) ];
 	}
 	return %rows;
 }
@@ -357,7 +378,9 @@ sub condition_lines
 	my $total = 0;
 	my @lines;
 
-	$total += $CONDITIONS{$_}{share} for @conditions;
+	my %part = map { $_ => $CONDITIONS{$_}{share} } @conditions;
+	$part{$_} *= $course->{measured} for grep { $part{$_} } @MEASURED;
+	$total += $part{$_} for @conditions;
 	while ($n > 0 && @conditions)
 	{
 		my $at = draw($choices) * $total;
@@ -366,7 +389,7 @@ sub condition_lines
 		for (@conditions)
 		{
 			$condition = $_;
-			last if ($at -= $CONDITIONS{$_}{share}) < 0;
+			last if ($at -= $part{$_}) < 0;
 		}
 		my @wordings = @{ $CONDITIONS{$condition}{wordings} };
 		my $wording = draw($choices) < 0.4 ? $wordings[0] : pick($choices, @wordings);
@@ -408,7 +431,7 @@ sub question_lines
 			$question .= ' Answer yes or no.' if draw($choices) < 0.5;
 			$answer = $holds ? 'Yes' : 'No';
 		}
-		push @lines, chat_line(undef, [ "$question\n\n" . package_text($row), W_LABEL, $answer ]);
+		push @lines, chat_line(undef, [ "$question\n\n" . package_text($row), $course->{label}, $answer ]);
 	}
 	return @lines;
 }
@@ -519,7 +542,7 @@ sub write_documents
 	for (@KINDS)
 	{
 		my ($kind, $make) = @$_;
-		my $n = int($share{$kind} * $scale * @{ $corpus->{rows} } + 0.5);
+		my $n = int($share->{$kind} * $scale * @{ $corpus->{rows} } + 0.5);
 		my @of_kind = $make->($corpus, choices("$split $kind"), $n);
 
 		report($split, $kind, @of_kind);
@@ -541,18 +564,22 @@ sub report
 }
 
 my %given;
-GetOptions('seed=i' => \$seed, 'scale=f' => \%given) && @ARGV == 2 && defined $seed
-	or die "usage: documents.pl --seed N [--scale KIND=SHARE ...] TABLE DIR\n";
+my $number = 1;
+GetOptions('seed=i' => \$seed, 'course=i' => \$number, 'scale=f' => \%given) && @ARGV == 2 &&
+	defined $seed && $COURSES{$number}
+	or die "usage: documents.pl --seed N [--course 1|2] [--scale KIND=SHARE ...] TABLE DIR\n";
 my ($table, $dir) = @ARGV;
+$course = $COURSES{$number};
+$share = $course->{share};
 
 for my $kind (sort keys %given)
 {
-	die "unknown kind of documents \"$kind\"\n" if !exists $share{$kind};
-	$share{$kind} = $given{$kind};
+	die "unknown kind of documents \"$kind\"\n" if !exists $share->{$kind};
+	$share->{$kind} = $given{$kind};
 }
 my @all = read_packages($table);
 my @frequent = frequent_sections(\@all);
-my @conversations = conversation_lines("$FindBin::RealBin/conversations.txt", $share{conversation});
+my @conversations = conversation_lines("$FindBin::RealBin/conversations.txt", $share->{conversation});
 
 write_documents("$dir/documents-train.txt", 'train', corpus(\@all, \@frequent, train_rows(\@all)),
 	1, \@conversations);

@@ -20,10 +20,8 @@ use warnings;
 use FindBin;
 use lib $FindBin::RealBin;
 use Digest::MD5 qw(md5_hex);
-use Packages qw(%CONDITIONS escape read_packages write_atomically package_text frequent_sections
+use Packages qw(%CONDITIONS @MEASURED escape read_packages write_atomically package_text frequent_sections
 	truth);
-
-my @MEASURED = ('game', 'library', 'command-line tool');
 
 @ARGV == 2 || @ARGV == 3 or die "usage: heldout.pl TABLE DIR [SPLIT]\n";
 my ($table, $dir, $split) = (@ARGV, 'heldout');

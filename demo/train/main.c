@@ -23,6 +23,7 @@ typedef struct Settings
 {
 	TrConfig	config;
 	TrTrainOptions train;
+	const char *init;			/* NULL: start at random */
 	const char *vocab;
 	const char *train_documents;
 	const char *valid_documents;
@@ -75,7 +76,8 @@ usage(FILE *f)
 		  "    --rope-theta 500000      base of the rotary embedding\n"
 		  "    --rms-eps 1e-5           epsilon of the norms\n"
 		  "  the steps\n"
-		  "    --steps 2000             steps\n"
+		  "    --steps 2000             steps of the schedule\n"
+		  "    --stop 0                 step to end at; 0 is the last of the schedule\n"
 		  "    --lanes 2                batches in a step\n"
 		  "    --lane-tokens 4096       tokens in a batch, at most\n"
 		  "    --threads CPUS           threads; the result does not depend on them\n"
@@ -89,6 +91,7 @@ usage(FILE *f)
 		  "    --clip 1.0               largest norm of a gradient\n"
 		  "    --group-weight 0.1       weight of the contrastive loss\n"
 		  "  files\n"
+		  "    --init FILE              checkpoint to take the first parameters from, and the shape\n"
 		  "    --checkpoint-every 100   steps between checkpoints\n"
 		  "    --valid-every 100        steps between validations\n"
 		  "    --log FILE               a table of the steps\n", f);
@@ -294,6 +297,25 @@ command_count(int argc, char **argv)
 	tr_vocab_free(vocab);
 }
 
+/* The model to start from: random, or that of a checkpoint. */
+static TrModel *
+first_model(const Settings *s)
+{
+	TrModel    *model;
+
+	if (s->init == NULL)
+	{
+		model = tr_model_create(&s->config);
+		tr_model_init(model, s->train.seed);
+		return model;
+	}
+	model = tr_checkpoint_model(s->init);
+	if (model->config.n_vocab != s->config.n_vocab)
+		tr_fail("checkpoint \"%s\" is of a vocabulary of %d tokens, \"%s\" has %d",
+				s->init, model->config.n_vocab, s->vocab, s->config.n_vocab);
+	return model;
+}
+
 static void
 command_train(int argc, char **argv)
 {
@@ -303,6 +325,7 @@ command_train(int argc, char **argv)
 		{"train", OPTION_TEXT, &s.train_documents, true},
 		{"valid", OPTION_TEXT, &s.valid_documents, true},
 		{"checkpoint", OPTION_TEXT, &s.train.checkpoint, true},
+		{"init", OPTION_TEXT, &s.init, false},
 		{"layers", OPTION_COUNT, &s.config.n_layers, false},
 		{"width", OPTION_COUNT, &s.config.n_embd, false},
 		{"heads", OPTION_COUNT, &s.config.n_heads, false},
@@ -313,6 +336,7 @@ command_train(int argc, char **argv)
 		{"rope-theta", OPTION_FLOAT, &s.config.rope_theta, false},
 		{"rms-eps", OPTION_FLOAT, &s.config.rms_eps, false},
 		{"steps", OPTION_COUNT, &s.train.steps, false},
+		{"stop", OPTION_SIZE, &s.train.stop, false},
 		{"lanes", OPTION_COUNT, &s.train.lanes, false},
 		{"lane-tokens", OPTION_COUNT, &s.train.lane_tokens, false},
 		{"threads", OPTION_COUNT, &s.train.threads, false},
@@ -347,10 +371,9 @@ command_train(int argc, char **argv)
 	vocab = tr_vocab_read(s.vocab);
 	tok = tr_vocab_tokenizer(vocab);
 	s.config.n_vocab = vocab->n_tokens;
-	train = tr_corpus_read(s.train_documents, tok, s.config.n_ctx);
-	valid = tr_corpus_read(s.valid_documents, tok, s.config.n_ctx);
-	model = tr_model_create(&s.config);
-	tr_model_init(model, s.train.seed);
+	model = first_model(&s);
+	train = tr_corpus_read(s.train_documents, tok, model->config.n_ctx);
+	valid = tr_corpus_read(s.valid_documents, tok, model->config.n_ctx);
 	tr_train(model, train, valid, &s.train);
 	tr_model_free(model);
 	tr_corpus_free(train);

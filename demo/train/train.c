@@ -289,7 +289,7 @@ validate(Trainer *trainer, TrLoss *loss)
 static void
 check_options(const TrTrainOptions *o, const TrCorpus *train)
 {
-	if (o->steps < 1 || o->lanes < 1 || o->lane_tokens < 1 || o->warmup < 0 ||
+	if (o->steps < 1 || o->stop < 0 || o->lanes < 1 || o->lane_tokens < 1 || o->warmup < 0 ||
 		o->warmup > o->steps || o->checkpoint_every < 1 || o->valid_every < 1)
 		tr_fail("a number of steps, batches or tokens is out of its range");
 	if (o->threads < 1 || o->threads > MAX_THREADS)
@@ -346,12 +346,19 @@ end(Trainer *trainer)
 	free(trainer->valid_losses);
 }
 
+/* The last step of this run. */
+static int
+last_step(const TrTrainOptions *options)
+{
+	return options->stop > 0 && options->stop < options->steps ? options->stop : options->steps;
+}
+
 /* Is it time for what is done every so many steps, and at the end? */
 static bool
 is_due(const Trainer *trainer, int every)
 {
 	return trainer->progress.step % every == 0 ||
-		trainer->progress.step == trainer->options->steps;
+		trainer->progress.step == last_step(trainer->options);
 }
 
 void
@@ -371,7 +378,7 @@ tr_train(TrModel *model, const TrCorpus *train, const TrCorpus *valid,
 						   &trainer.moments, &trainer.progress);
 	tr_report_start(&report, options, &trainer.progress);
 
-	while (trainer.progress.step < options->steps)
+	while (trainer.progress.step < last_step(options))
 	{
 		double		began = tr_seconds();
 		int64_t		tokens = trainer.progress.tokens;

@@ -217,7 +217,8 @@ void		tr_model_run(const TrModel *model, TrWorkspace *ws, const TrBatch *batch,
 
 typedef struct TrTrainOptions
 {
-	int			steps;
+	int			steps;			/* of the schedule */
+	int			stop;			/* step to end at, for a second course from there; 0: steps */
 	int			lanes;			/* batches a step; each has its own gradients, which
 								 * are summed in order: the result does not depend on
 								 * the threads */

@@ -98,22 +98,24 @@ sub write_table
 my $n_runs = 0;
 sub make_documents
 {
-	my ($seed) = @_;
+	my ($seed, $course) = @_;
 	my $dir = "$scratch/run" . ++$n_runs;
 	mkdir $dir;
 	my ($ok, $err) = (1, '');
-	IPC::Run::run([ $^X, "$train_dir/documents.pl", '--seed', $seed, "$scratch/packages.tsv", $dir ],
-		'>', \my $out, '2>', \$err) or $ok = 0;
-	ok($ok && $err eq '', "documents.pl --seed $seed") or diag($err);
+	IPC::Run::run([ $^X, "$train_dir/documents.pl", '--seed', $seed, '--course', $course,
+			"$scratch/packages.tsv", $dir ], '>', \my $out, '2>', \$err) or $ok = 0;
+	ok($ok && $err eq '', "documents.pl --seed $seed --course $course") or diag($err);
 	return map { slurp_file("$dir/documents-$_.txt") } qw(train valid);
 }
 
 write_table("$scratch/packages.tsv");
-my ($train, $valid) = make_documents(1);
-my ($again, $valid_again) = make_documents(1);
-my ($other) = make_documents(2);
+my ($train, $valid) = make_documents(1, 1);
+my ($again, $valid_again) = make_documents(1, 1);
+my ($other) = make_documents(2, 1);
+my ($second, $second_valid) = make_documents(1, 2);
 ok($train eq $again && $valid eq $valid_again, 'the same seed gives the same documents');
 ok($train ne $other, 'another seed gives others');
+ok($train ne $second, 'so does the second course');
 
 # A document is { group, fields => [ [weight, text], ... ] }.
 sub parse
@@ -130,7 +132,7 @@ sub parse
 	return { group => $group, fields => \@fields };
 }
 
-my @documents = map { parse($_) } split /\n/, $train . $valid;
+my @documents = map { parse($_) } split /\n/, $train . $valid . $second . $second_valid;
 is(scalar(grep { !defined } @documents), 0, 'every line is a document');
 @documents = grep { defined } @documents;
 my @heldout = slurp_file("$scratch/packages.tsv") =~ /^(\w+)\t.*\theldout$/mg;

@@ -579,6 +579,35 @@ test_resume(const TrCorpus *corpus)
 	tr_model_free(whole);
 }
 
+/* A course that stops is the beginning of the one that does not. */
+static void
+test_stop(const TrCorpus *corpus)
+{
+	TrTrainOptions o = tiny_options();
+	TrModel    *whole = train(corpus, NULL, &o);
+	TrModel    *stopped;
+	TrModel    *read;
+	TrModel    *resumed;
+
+	o.checkpoint = fixture_path("stopped");
+	o.stop = 7;
+	stopped = train(corpus, NULL, &o);
+	read = tr_checkpoint_model(o.checkpoint);
+	tap_ok(!same_params(whole, stopped) && same_params(stopped, read),
+		   "a training that is to stop early leaves its checkpoint there");
+	o.stop = 0;
+	resumed = train(corpus, NULL, &o);
+	tap_ok(same_params(whole, resumed), "and going on to the end gives the bits of the whole");
+	o.stop = 99;
+	tr_model_free(resumed);
+	resumed = train(corpus, NULL, &o);
+	tap_ok(same_params(whole, resumed), "a stop behind the end is the end");
+	tr_model_free(whole);
+	tr_model_free(stopped);
+	tr_model_free(read);
+	tr_model_free(resumed);
+}
+
 typedef struct Attempt
 {
 	const TrCorpus *corpus;
@@ -664,7 +693,7 @@ test_refusals(const TrCorpus *corpus)
 int
 main(void)
 {
-	static const char *const files[] = {"progress", "log", "checkpoint", "cut"};
+	static const char *const files[] = {"progress", "log", "checkpoint", "cut", "stopped"};
 	TrCorpus   *corpus = make_corpus(N_DOCUMENTS, 1);
 
 	test_random();
@@ -677,6 +706,7 @@ main(void)
 	test_learning(corpus);
 	test_log(corpus);
 	test_resume(corpus);
+	test_stop(corpus);
 	test_refusals(corpus);
 	free_corpus(corpus);
 	fixture_remove(files, sizeof(files) / sizeof(files[0]));

@@ -24,8 +24,9 @@
  * Only a call that is evaluated for every row is taken out.  CASE, COALESCE,
  * AND and OR evaluate some of their arguments only sometimes, and CASE is the
  * documented way to say so; of those we look into the part that is always
- * evaluated.  Aggregates and window functions have input rows of their own,
- * and subplans run on their own: all three are left alone here.
+ * evaluated.  Arguments of aggregates belong to their input rows, so the batch
+ * node for them goes below the aggregation, unless a FILTER chooses among the
+ * rows.  Window functions and subplans are left alone.
  *
  * A batch node reads ahead.  Nothing below it may therefore have side effects
  * that depend on how many rows are read: where a volatile function or a FOR
@@ -690,6 +691,72 @@ set_target_list(Plan *plan, List *exprs)
 	plan->targetlist = flat_target_list(copyObject(exprs));
 }
 
+/*
+ * Find calls in the arguments of aggregates that every input row is an argument
+ * of: a walker.  Those that combine take the states of other aggregates.
+ */
+static bool
+find_aggregate_calls(Node *node, Calls *calls)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Aggref))
+	{
+		Aggref	   *aggregate = (Aggref *) node;
+
+		if (aggregate->aggfilter == NULL && !DO_AGGSPLIT_COMBINE(aggregate->aggsplit))
+			(void) find_calls((Node *) aggregate->args, calls);
+		return false;
+	}
+	return expression_tree_walker(node, find_aggregate_calls, calls);
+}
+
+static List *
+aggregate_calls(const Plan *plan)
+{
+	Calls		calls = {NIL, true};
+
+	if (IsA(plan, Agg))
+	{
+		(void) find_aggregate_calls((Node *) plan->targetlist, &calls);
+		(void) find_aggregate_calls((Node *) plan->qual, &calls);
+	}
+	return calls.list;
+}
+
+/* Replace expressions by columns, in aggregates only. */
+static Node *
+to_columns_in_aggregates(Node *node, Columns *columns)
+{
+	if (node == NULL)
+		return NULL;
+	if (IsA(node, Aggref))
+		return expression_tree_mutator(node, to_columns, columns);
+	return expression_tree_mutator(node, to_columns_in_aggregates, columns);
+}
+
+/*
+ * Put batch nodes below an aggregation for calls in its aggregates' arguments.
+ * Their results are further columns behind those that it groups by.
+ */
+static void
+batch_aggregate_inputs(Rewrite *rewrite, Plan *plan)
+{
+	List	   *calls = aggregate_calls(plan);
+
+	if (calls == NIL || inputs_have_effects(rewrite, plan))
+		return;
+	for (int stage = 0; calls != NIL && stage < MAX_STAGES; stage++)
+	{
+		Columns		columns = {calls, list_length(plan->lefttree->targetlist) + 1, OUTER_VAR};
+
+		plan->lefttree = &make_batch(rewrite, plan->lefttree, copyObject(calls))->scan.plan;
+		plan->targetlist = (List *) to_columns_in_aggregates((Node *) plan->targetlist, &columns);
+		plan->qual = (List *) to_columns_in_aggregates((Node *) plan->qual, &columns);
+		calls = aggregate_calls(plan);
+	}
+}
+
 /* Put batch nodes above this node if its expressions have calls. */
 static Plan *
 batch_node(Rewrite *rewrite, Plan *plan)
@@ -783,6 +850,7 @@ batch_plan(Rewrite *rewrite, Plan *plan, bool alone)
 		plan->righttree = batch_plan(rewrite, plan->righttree, IsA(plan, MergeJoin));
 	}
 	rewrite->reads_all = reads_all;
+	batch_aggregate_inputs(rewrite, plan);
 	return alone ? plan : batch_node(rewrite, plan);
 }
 
@@ -802,7 +870,7 @@ plan_has_calls(Plan *plan, int *largest_id)
 		return false;
 	*largest_id = Max(*largest_id, plan->plan_node_id);
 	found = has_calls((Node *) plan->targetlist) || has_calls((Node *) plan->qual) ||
-		can_move_join_quals(plan);
+		can_move_join_quals(plan) || aggregate_calls(plan) != NIL;
 	foreach(cell, other_children(plan))
 		found = plan_has_calls(lfirst(cell), largest_id) || found;
 	found = plan_has_calls(plan->lefttree, largest_id) || found;

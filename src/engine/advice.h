@@ -14,12 +14,6 @@
 
 #include "engine.h"
 
-/*
- * The error of a file or directory ("model", "file") that could not be opened,
- * from errno.  When permission was denied: to whom, and by which directory.
- */
-L3Status	l3_could_not_open(const char *what, const char *path, L3Error *err);
-
 /* Refuse a name or a neighbour that a downloader gives an unfinished file. */
 L3Status	l3_refuse_unfinished(const char *path, L3Error *err);
 

@@ -69,6 +69,12 @@ void		l3_error_hint(L3Error *err, const char *fmt,...)
 			__attribute__((format(printf, 2, 3)));
 
 /*
+ * The error of a file or directory ("model", "file") that could not be opened,
+ * from errno.  When permission was denied: to whom, and by which directory.
+ */
+L3Status	l3_could_not_open(const char *what, const char *path, L3Error *err);
+
+/*
  * Called often during long work (loading) with the bytes done and in total.
  * Returning true stops the work with L3_ERR_CANCELLED.
  */
@@ -182,8 +188,10 @@ void		l3_source_close(L3Source *source);
 
 const L3Hparams *l3_source_hparams(const L3Source *source);
 const char *l3_source_name(const L3Source *source); /* general.name, or "" */
-/* One sentence about a doubtful but usable file (for a WARNING), or "". */
+/* One sentence about a doubtful but usable file (for a WARNING), or ""; loading may add one. */
 const char *l3_source_warning(const L3Source *source);
+/* Is there a chat template, known to us or not? */
+bool		l3_source_has_template(const L3Source *source);
 uint64_t	l3_source_arena_size(const L3Source *source);
 uint64_t	l3_source_tokenizer_size(const L3Source *source);
 

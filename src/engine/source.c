@@ -707,6 +707,12 @@ l3_source_warning(const L3Source *source)
 	return source->warning;
 }
 
+bool
+l3_source_has_template(const L3Source *source)
+{
+	return source->spec.chat_template_len > 0;
+}
+
 uint64_t
 l3_source_arena_size(const L3Source *source)
 {

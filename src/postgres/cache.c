@@ -21,6 +21,7 @@
 #include "postgres.h"
 
 #include <fcntl.h>
+#include <pwd.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -201,6 +202,27 @@ trailer_fits(const CacheTrailer *trailer, uint64 identity, uint64 file_size)
 }
 
 bool
+llama_cache_usable(L3Error *err)
+{
+	const struct passwd *user = getpwuid(geteuid());
+	struct stat st;
+
+	if (stat(llama3_weights_cache, &st) == 0)
+	{
+		if (!S_ISDIR(st.st_mode))
+			errno = ENOTDIR;
+		else if (access(llama3_weights_cache, R_OK | W_OK | X_OK) == 0)
+			return true;
+	}
+	l3_error(err, L3_ERR_IO, "could not use llama3.weights_cache \"%s\": %m", llama3_weights_cache);
+	l3_error_detail(err, "It must be a directory that user \"%s\", as whom the server runs, may write.",
+					user != NULL ? user->pw_name : "?");
+	l3_error_hint(err, "As root: install -d -o %s -m 700 \"%s\"",
+				  user != NULL ? user->pw_name : "postgres", llama3_weights_cache);
+	return false;
+}
+
+bool
 llama_cache_open(LlamaCacheFile *cache, const char *name, const char *source,
 				 L3Quantize quantize)
 {
@@ -213,7 +235,8 @@ llama_cache_open(LlamaCacheFile *cache, const char *name, const char *source,
 	cache->fd = BasicOpenFile(cache->path, O_RDONLY | PG_BINARY);
 	if (cache->fd < 0)
 	{
-		if (errno == ENOENT)
+		/* Whether the directory can be used is looked at before a file is made. */
+		if (errno == ENOENT || errno == ENOTDIR || errno == EACCES)
 			return false;
 		ereport(ERROR,
 				(errcode_for_file_access(),

@@ -25,6 +25,7 @@
 
 #define CGROUP_ROOT		"/sys/fs/cgroup"
 #define MEGABYTE		(1024 * 1024)
+#define GIGABYTE		(1024 * MEGABYTE)
 
 /*
  * Value of a line "key value" (or "key: value kB") in a small text file, in
@@ -166,6 +167,7 @@ llama_load_need(const L3Plan *plan, bool cached)
 
 	need.segments = plan->tokenizer_bytes + (in_file ? 0 : plan->weight_bytes);
 	need.file = in_file && !cached ? plan->weight_bytes + plan->tokenizer_bytes : 0;
+	need.halves = strstr(plan->packed_types, "F16") != NULL;
 	need.memory = need.segments +
 		(plan->workspace_bytes + plan->kv_bytes_per_token) * llama3_workers;
 	return need;
@@ -186,16 +188,14 @@ segments_directory(void)
 	}
 }
 
-/* The rest of a shortage's message: what is needed, what is free, and where. */
-static bool
-no_room(L3Error *err, uint64 need, uint64 free, const char *where, const char *hint)
+/* A shortage's detail: what is needed, what is free, and where. */
+static void
+tell_shortage(L3Error *err, uint64 need, uint64 free, const char *where)
 {
 	l3_error_detail(err, "It needs %llu MB, and %llu MB are free%s%s.",
 					(unsigned long long) (need / MEGABYTE + 1),
 					(unsigned long long) (free / MEGABYTE),
 					where[0] != '\0' ? " in " : "", where);
-	l3_error_hint(err, "%s", hint);
-	return false;
 }
 
 /*
@@ -213,23 +213,30 @@ llama_has_room(const char *name, const LlamaNeed *need, L3Error *err)
 		need->segments > (free = llama_disk_free(directory)))
 	{
 		l3_error(err, L3_ERR_MEMORY, "not enough shared memory to load model \"%s\"", name);
-		return no_room(err, need->segments, free, directory,
-					   llama3_weights_cache[0] != '\0' ?
-					   "Enlarge it (for a container with its --shm-size option)." :
-					   "Enlarge it (for a container with its --shm-size option), or set llama3.weights_cache to keep weights in files.");
+		tell_shortage(err, need->segments, free, directory);
+		l3_error_hint(err, "Enlarge it (for a container with the option --shm-size=%llug)%s.",
+					  (unsigned long long) (need->segments / GIGABYTE + 1),
+					  llama3_weights_cache[0] != '\0' ? "" :
+					  ", or set llama3.weights_cache to a directory that the server may write, to keep weights in files");
+		return false;
 	}
+	if (need->file > 0 && !llama_cache_usable(err))
+		return false;
 	if (need->file > 0 && need->file > (free = llama_disk_free(llama3_weights_cache)))
 	{
 		l3_error(err, L3_ERR_IO, "not enough disk space to load model \"%s\"", name);
 		err->saved_errno = ENOSPC;
-		return no_room(err, need->file, free, llama3_weights_cache,
-					   "Make room there, or have llama3.weights_cache name another directory.");
+		tell_shortage(err, need->file, free, llama3_weights_cache);
+		l3_error_hint(err, "Make room there (*.l3arena files of models that are not used any more can be deleted), or have llama3.weights_cache name another directory.");
+		return false;
 	}
 	if (need->memory > (free = llama_memory_free()))
 	{
 		l3_error(err, L3_ERR_MEMORY, "not enough memory to load model \"%s\"", name);
-		return no_room(err, need->memory, free, "",
-					   "Unload another model, or load a file with smaller weights (llama_model_plan() tells what one needs).");
+		tell_shortage(err, need->memory, free, "");
+		l3_error_hint(err, "%sake a file in a smaller quantisation, such as Q4_K_M, or a smaller model, or unload another one.",
+					  need->halves ? "Load it with quantize => 'q8_0', which takes about half, or t" : "T");
+		return false;
 	}
 	return true;
 }

@@ -45,6 +45,8 @@ typedef struct Loading
 	const L3Tokenizer *tok;
 	char		packed_types[128];
 	bool		demonstration;
+
+	char		twin[NAMEDATALEN];	/* a model with the same weights, or "" */
 } Loading;
 
 /* ----------------------------------------------------------------
@@ -104,6 +106,7 @@ start_entry(LlamaModelEntry *entry, LlamaModelState state, const char *name, con
 	entry->demonstration = false;
 	entry->error[0] = '\0';
 	entry->detail[0] = '\0';
+	entry->hint[0] = '\0';
 	memset(&entry->hparams, 0, sizeof(entry->hparams));
 	pg_atomic_write_u64(&entry->progress_done, 0);
 	pg_atomic_write_u64(&entry->progress_total, 0);
@@ -137,7 +140,8 @@ reserve_entry(const char *name, const char *path)
 		case LLAMA_MODEL_LOADING:
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_IN_USE),
-					 errmsg("model \"%s\" is being loaded by another process", name)));
+					 errmsg("model \"%s\" is being loaded by another process", name),
+					 errhint("Wait for it, or choose another name; llama_models shows the progress.")));
 			break;
 		case LLAMA_MODEL_READY:
 			ereport(ERROR,
@@ -156,6 +160,23 @@ reserve_entry(const char *name, const char *path)
 	return index;
 }
 
+/* A model that is loaded and has the same weights.  Hold registry_lock. */
+static void
+find_twin(Loading *loading)
+{
+	uint8		checksum[16];
+
+	l3_arena_checksum(loading->arena, checksum);
+	for (int i = 0; i < LLAMA_MAX_MODELS; i++)
+	{
+		const LlamaModelEntry *entry = &llama_shared->models[i];
+
+		if (entry->state == LLAMA_MODEL_READY &&
+			memcmp(entry->checksum, checksum, sizeof(checksum)) == 0)
+			strlcpy(loading->twin, entry->name, sizeof(loading->twin));
+	}
+}
+
 /* Make the model known: from here on it is used. */
 static void
 publish(Loading *loading, TimestampTz start)
@@ -170,6 +191,7 @@ publish(Loading *loading, TimestampTz start)
 		dsm_pin_segment(loading->weights);
 
 	LWLockAcquire(llama_shared->registry_lock, LW_EXCLUSIVE);
+	find_twin(loading);
 	if (loading->weights != NULL)
 		entry->weights = dsm_segment_handle(loading->weights);
 	else
@@ -196,7 +218,7 @@ publish(Loading *loading, TimestampTz start)
 }
 
 void
-llama_registry_fail(const char *name, const char *path, const char *error, const char *detail)
+llama_registry_fail(const char *name, const char *path, const ErrorData *error)
 {
 	int			index;
 
@@ -209,8 +231,9 @@ llama_registry_fail(const char *name, const char *path, const char *error, const
 		LlamaModelEntry *entry = &llama_shared->models[index];
 
 		start_entry(entry, LLAMA_MODEL_FAILED, name, path);
-		strlcpy(entry->error, error, sizeof(entry->error));
-		strlcpy(entry->detail, detail, sizeof(entry->detail));
+		strlcpy(entry->error, error->message, sizeof(entry->error));
+		strlcpy(entry->detail, error->detail != NULL ? error->detail : "", sizeof(entry->detail));
+		strlcpy(entry->hint, error->hint != NULL ? error->hint : "", sizeof(entry->hint));
 	}
 	LWLockRelease(llama_shared->registry_lock);
 	ConditionVariableBroadcast(&llama_shared->registry_changed);
@@ -362,7 +385,11 @@ pack(Loading *loading, const char *path, L3Quantize quantize)
 	bool		use_file = llama3_weights_cache[0] != '\0';
 
 	if (l3_source_open(path, &load_options, &loading->source, &err) != L3_OK)
+	{
+		if (err.saved_errno == ENOENT && err.hint[0] == '\0')
+			llama_suggest_path(path, &err);
 		llama_raise(&err);
+	}
 	llama_engine_options(&engine_options);
 	if (l3_plan(loading->source, &engine_options, &plan, &err) != L3_OK)
 		llama_raise(&err);
@@ -432,6 +459,30 @@ report_demonstration(const Loading *loading)
 				 errhint("Load a Llama 3 model for real work.")));
 }
 
+/* What the engine found doubtful; a model from the weights cache was told of when it was made. */
+static void
+report_doubt(const Loading *loading)
+{
+	if (loading->source != NULL && l3_source_warning(loading->source)[0] != '\0')
+		ereport(MyBackendType == B_BACKEND ? WARNING : LOG,
+				(errcode(ERRCODE_WARNING),
+				 errmsg("model \"%s\" may answer poorly", loading->name),
+				 errdetail("%s", l3_source_warning(loading->source))));
+}
+
+/* The same weights under two names take their memory twice. */
+static void
+report_twin(const Loading *loading)
+{
+	if (loading->twin[0] != '\0')
+		ereport(MyBackendType == B_BACKEND ? NOTICE : LOG,
+				(errmsg("model \"%s\" has the same weights as model \"%s\"",
+						loading->name, loading->twin),
+				 errdetail("Each of them takes %llu MB.",
+						   (unsigned long long) (l3_arena_size(loading->arena) / (1024 * 1024) + 1)),
+				 errhint("Unload one of them with llama_unload_model(), unless both are wanted.")));
+}
+
 void
 llama_load(const char *name, const char *path, L3Quantize quantize)
 {
@@ -452,6 +503,8 @@ llama_load(const char *name, const char *path, L3Quantize quantize)
 		else
 			pack(&loading, path, quantize);
 		publish(&loading, start);
+		report_doubt(&loading);
+		report_twin(&loading);
 		report_chat(&loading);
 		report_demonstration(&loading);
 	}

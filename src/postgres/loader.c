@@ -188,10 +188,11 @@ load_item(char *item, bool load, MemoryContext context)
 		FlushErrorState();
 		recover();
 		if (name != NULL && path != NULL)
-			llama_registry_fail(name, path, error->message,
-								error->detail != NULL ? error->detail : "");
-		if (error->sqlerrcode == ERRCODE_UNDEFINED_FILE && path != NULL && llama_shipped_path(path))
-			error->hint = "The installation of llama3 is incomplete. Install it again, or set llama3.models to your own models, or to '' for none.";
+		{
+			if (error->sqlerrcode == ERRCODE_UNDEFINED_FILE && llama_shipped_path(path))
+				error->hint = "The installation of llama3 is incomplete. Install it again, or set llama3.models to your own models, or to '' for none.";
+			llama_registry_fail(name, path, error);
+		}
 		ereport(LOG,
 				(errcode(error->sqlerrcode),
 				 errmsg("could not load model \"%s\" of llama3.models: %s",

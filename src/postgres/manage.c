@@ -113,6 +113,23 @@ llama_shipped_path(const char *path)
 	return path_is_prefix_of_path(expand_share(LLAMA_SHARE_DIRECTORY), path);
 }
 
+/* What a shell or a hub's tool would make a path of. */
+static void
+refuse_what_clients_expand(const char *path)
+{
+	if (strstr(path, "://") != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"%s\" is not a path", path),
+				 errdetail("Models are not downloaded by the server."),
+				 errhint("Download the model's files, put them into llama3.model_directory, and give their name.")));
+	if (strncmp(path, "~/", 2) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("path \"%s\" starts with \"~\"", path),
+				 errhint("Write the directory in full; it must be one that the server's user can read.")));
+}
+
 char *
 llama_absolute_path(const char *path)
 {
@@ -122,6 +139,7 @@ llama_absolute_path(const char *path)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("path of a model must not be empty")));
+	refuse_what_clients_expand(path);
 	if (path[0] == '$')
 		absolute = expand_share(path);
 	else if (is_absolute_path(path))
@@ -130,7 +148,7 @@ llama_absolute_path(const char *path)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("relative path \"%s\" needs llama3.model_directory", path),
-				 errhint("Set llama3.model_directory, or give an absolute path.")));
+				 errhint("Give an absolute path, or ALTER SYSTEM SET llama3.model_directory, then SELECT pg_reload_conf().")));
 	else
 		absolute = psprintf("%s/%s", llama3_model_directory, path);
 	canonicalize_path(absolute);
@@ -186,8 +204,8 @@ is_inside(const OpenDirectory *directories, const char *path, bool resolved)
 }
 
 /*
- * The file or directory that the current user may load from, without
- * symbolic links.  Whether a file outside exists is not told.
+ * The file or directory that the current user may load from; without symbolic
+ * links for one who may not read everything.  Whether a file outside exists is not told.
  */
 static char *
 readable_path(const char *path)
@@ -204,16 +222,15 @@ readable_path(const char *path)
 		(path_contains_parent_reference(absolute) || !is_inside(directories, absolute, false)))
 		raise_outside(path);
 	if (realpath(absolute, resolved) == NULL)
-		ereport(ERROR,
-				(errcode_for_file_access(),
-				 errmsg("could not open model \"%s\": %m", absolute)));
+		llama_raise_path(absolute, anywhere);
 	if (!anywhere && !is_inside(directories, resolved, true))
 		raise_outside(path);
 	if (strlen(resolved) >= MAXPGPATH)
 		ereport(ERROR,
 				(errcode(ERRCODE_NAME_TOO_LONG),
 				 errmsg("path of a model is too long")));
-	return pstrdup(resolved);
+	/* Parts of a model are found by the names that stand beside each other. */
+	return anywhere ? absolute : pstrdup(resolved);
 }
 
 L3Quantize
@@ -403,6 +420,15 @@ llama_unload_model(PG_FUNCTION_ARGS)
 
 #define PLAN_COLUMNS	15
 
+/* An error as a sentence's part. */
+static char *
+error_text(const L3Error *err)
+{
+	return psprintf("%s%s%s%s%s", err->message,
+					err->detail[0] != '\0' ? ": " : "", err->detail,
+					err->hint[0] != '\0' ? (err->detail[0] != '\0' ? " " : ": ") : "", err->hint);
+}
+
 /* In words: does it fit, and what else is to be said. */
 static char *
 plan_note(const L3Plan *plan, const char *name, const LlamaNeed *need, uint64 memory, bool *fits)
@@ -424,21 +450,26 @@ plan_note(const L3Plan *plan, const char *name, const LlamaNeed *need, uint64 me
 		if (llama3_workers > 1)
 			appendStringInfo(&note, " in each of %d workers", llama3_workers);
 		if (tokens < plan->hparams.n_ctx_train)
-			appendStringInfo(&note, ", which is less than the context of %u",
+			appendStringInfo(&note, " (%s), less than the context of %u",
+							 room / llama3_workers < kv_limit ? "free memory" : "llama3.kv_cache_size",
 							 plan->hparams.n_ctx_train);
 		if (llama3_weights_cache[0] != '\0' && plan->weight_bytes > memory - Min(memory, need->memory))
 			appendStringInfoString(&note, "; the weights are more than the free memory, and would be read from their file again and again");
 	}
 	else
-		appendStringInfo(&note, "%s: %s %s", err.message, err.detail, err.hint);
+		appendStringInfoString(&note, error_text(&err));
 	if (strcmp(plan->file_types, plan->packed_types) != 0)
 		appendStringInfoString(&note, "; some tensors change their type in memory, see packed_types");
 	return note.data;
 }
 
-/* Read the headers; *problem is why the model could not be loaded, or "". */
+/*
+ * Read the headers; *problem is why the model could not be loaded, or "", and
+ * *remark what else a load would say of the file, or "".
+ */
 static void
-read_plan(const char *path, L3Quantize quantize, L3Plan *plan, L3Error *problem)
+read_plan(const char *path, L3Quantize quantize, L3Plan *plan, L3Error *problem,
+		  char *remark, Size remark_size)
 {
 	const L3LoadOptions load_options = {.quantize = quantize};
 	L3EngineOptions engine_options;
@@ -454,6 +485,9 @@ read_plan(const char *path, L3Quantize quantize, L3Plan *plan, L3Error *problem)
 		llama_raise(&err);
 	/* Nothing between open and close raises. */
 	status = l3_plan(source, &engine_options, plan, &err);
+	strlcpy(remark, l3_source_warning(source), remark_size);
+	if (remark[0] == '\0' && problem->message[0] == '\0' && !l3_source_has_template(source))
+		strlcpy(remark, "the model cannot chat, its file has no chat template", remark_size);
 	l3_source_close(source);
 	if (status != L3_OK)
 		llama_raise(&err);
@@ -476,17 +510,20 @@ llama_model_plan(PG_FUNCTION_ARGS)
 	char	   *note;
 	L3Plan		plan;
 	L3Error		problem;
+	char		remark[512];
 
 	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE ||
 		tupdesc->natts != PLAN_COLUMNS)
 		elog(ERROR, "unexpected result type of llama_model_plan");
-	read_plan(path, quantize, &plan, &problem);
+	read_plan(path, quantize, &plan, &problem, remark, sizeof(remark));
 	cached = llama3_weights_cache[0] != '\0' && llama_valid_name(name) &&
 		llama_cache_exists(name, path, quantize);
 	need = llama_load_need(&plan, cached);
 	note = plan_note(&plan, name, &need, memory, &fits);
+	if (remark[0] != '\0')
+		note = psprintf("%s; %s", note, remark);
 	if (problem.message[0] != '\0')
-		note = psprintf("cannot be loaded: %s; apart from that: %s", problem.message, note);
+		note = psprintf("cannot be loaded: %s; apart from that: %s", error_text(&problem), note);
 
 	values[0] = CStringGetTextDatum(name);
 	nulls[0] = !llama_valid_name(name);

@@ -13,8 +13,10 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/pg_authid.h"
 #include "lib/ilist.h"
 #include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/memutils.h"
 
 #include "shmem.h"
@@ -150,13 +152,19 @@ look_up_default(int *index)
 }
 
 static void
-raise_failed(const char *name, const char *failed, const char *error, const char *detail)
+raise_failed(const char *name, const char *failed, const char *error, const char *detail,
+			 const char *hint)
 {
+	/* A hint can tell what lies beside a file that is not there. */
+	bool		show_hint = hint[0] != '\0' &&
+		has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_SETTINGS);
+
 	if (name[0] != '\0')
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("model \"%s\" could not be loaded", name),
-				 errdetail("%s%s%s", error, detail[0] != '\0' ? ": " : "", detail)));
+				 errdetail("%s%s%s", error, detail[0] != '\0' ? ": " : "", detail),
+				 show_hint ? errhint("%s", hint) : 0));
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("no model is loaded"),
@@ -186,6 +194,7 @@ find_model(const char *name, LlamaModel *model, dsm_handle *tokenizer, Size *tok
 	char		failed[NAMEDATALEN] = "";
 	char		error[sizeof(llama_shared->models[0].error)] = "";
 	char		detail[sizeof(llama_shared->models[0].detail)] = "";
+	char		hint[sizeof(llama_shared->models[0].hint)] = "";
 
 	for (bool prepared = false;; prepared = true)
 	{
@@ -207,6 +216,7 @@ find_model(const char *name, LlamaModel *model, dsm_handle *tokenizer, Size *tok
 			strlcpy(failed, llama_shared->models[index].name, sizeof(failed));
 			strlcpy(error, llama_shared->models[index].error, sizeof(error));
 			strlcpy(detail, llama_shared->models[index].detail, sizeof(detail));
+			strlcpy(hint, llama_shared->models[index].hint, sizeof(hint));
 		}
 		LWLockRelease(llama_shared->registry_lock);
 
@@ -217,7 +227,7 @@ find_model(const char *name, LlamaModel *model, dsm_handle *tokenizer, Size *tok
 			switch (found)
 			{
 				case LOOKUP_FAILED:
-					raise_failed(name, failed, error, detail);
+					raise_failed(name, failed, error, detail, hint);
 					break;
 				case LOOKUP_UNLOADING:
 					ereport(ERROR,

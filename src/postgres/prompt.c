@@ -80,19 +80,47 @@ llama_message_add(LlamaMessages *chat, const char *role, LlamaText content)
 	message->content_len = content.len;
 }
 
+/*
+ * The name that the Instruct version of a base model is published under: after
+ * the number of parameters, "Llama-3.2-1B" and "Llama-3.2-1B-Instruct".  NULL
+ * when the name has none, or is that of an Instruct model.
+ */
+static char *
+instruct_name(const char *name)
+{
+	for (const char *c = name; *c != '\0'; c++)
+	{
+		if (pg_strncasecmp(c, "instruct", 8) == 0)
+			return NULL;
+	}
+	for (const char *c = name; *c != '\0'; c++)
+	{
+		if (isdigit((unsigned char) c[0]) && (c[1] == 'B' || c[1] == 'b') &&
+			!isalnum((unsigned char) c[2]))
+			return psprintf("%.*s-Instruct%s", (int) (c + 2 - name), name, c + 2);
+	}
+	return NULL;
+}
+
 void
 llama_report_chat(int elevel, const char *name, const L3Tokenizer *tok)
 {
+	bool		has_template = l3_tokenizer_has_template(tok);
+	char	   *instruct = has_template ? NULL : instruct_name(name);
+	static const char works[] = "llama_complete, llama_embed and llama_logprobs work with every model.";
+
 	if (l3_tokenizer_chat_form(tok) != L3_CHAT_NONE)
 		return;
 	ereport(elevel,
 			(errcode(elevel >= ERROR ? ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE :
 					 ERRCODE_WARNING),
 			 errmsg("model \"%s\" cannot chat", name),
-			 l3_tokenizer_has_template(tok) ?
+			 has_template ?
 			 errdetail("Its chat template is not one of those that llama3 knows.") :
-			 errdetail("Its file has no chat template."),
-			 errhint("llama_complete, llama_embed and llama_logprobs work with every model.")));
+			 errdetail("Its file has no chat template, which is so of base models."),
+			 instruct != NULL ?
+			 errhint("Load the Instruct model, such as \"%s\". %s", instruct, works) :
+			 errhint("Load an Instruct model with the chat template of Llama 3. %s", works)));
 }
 
 void

@@ -62,6 +62,7 @@ typedef struct LlamaModelEntry
 
 	char		error[sizeof(((L3Error *) NULL)->message)];	/* [R] FAILED */
 	char		detail[sizeof(((L3Error *) NULL)->detail)]; /* [R] FAILED */
+	char		hint[sizeof(((L3Error *) NULL)->hint)]; /* [R] FAILED */
 
 	pg_atomic_uint64 progress_done; /* [A] bytes while LOADING */
 	pg_atomic_uint64 progress_total;
@@ -317,8 +318,7 @@ extern void llama_load(const char *name, const char *path, L3Quantize quantize);
 /* Entry of that name, or -1; hold registry_lock. */
 extern int	llama_registry_find(const char *name);
 /* Keep the reason why a model of the server's list is not there. */
-extern void llama_registry_fail(const char *name, const char *path,
-								const char *error, const char *detail);
+extern void llama_registry_fail(const char *name, const char *path, const ErrorData *error);
 
 /* Can it be a model's name? */
 extern bool llama_valid_name(const char *name);
@@ -350,6 +350,8 @@ typedef struct LlamaCacheFile
 	char		general_name[128];
 } LlamaCacheFile;
 
+/* False and *err when llama3.weights_cache is no directory that we may write. */
+extern bool llama_cache_usable(L3Error *err);
 /* Find the finished file for this source; false when there is none. */
 extern bool llama_cache_open(LlamaCacheFile *cache, const char *name, const char *source,
 							 L3Quantize quantize);
@@ -369,6 +371,14 @@ extern uint64 llama_cache_tokenizer_offset(uint64 weights_size);
 extern PGDLLEXPORT const void *llama_cache_map(const char *path, uint64 weights_size,
 														L3Error *err);
 
+/*
+ * nearby.c.  A path that is not there: add to *err what is there instead;
+ * raise that for the errno of now, telling names of other files only when
+ * may_see.
+ */
+extern void llama_suggest_path(const char *path, L3Error *err);
+extern void llama_raise_path(const char *path, bool may_see) pg_attribute_noreturn();
+
 /* What a load takes, in bytes. */
 typedef struct LlamaNeed
 {
@@ -376,6 +386,7 @@ typedef struct LlamaNeed
 	uint64		file;			/* a new file in llama3.weights_cache */
 	uint64		memory;			/* of the machine: segments, and what the
 								 * workers need for the shortest request */
+	bool		halves;			/* there are matrices of 16 bits */
 } LlamaNeed;
 
 /* As the settings are now.  cached: the file in llama3.weights_cache is there. */

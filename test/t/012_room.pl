@@ -73,7 +73,7 @@ sub set_cache
 }
 
 my $shm = qr{^not enough shared memory to load model "slow": It needs \d+ MB, and \d+ MB are free in /dev/shm};
-refused('slow.gguf', '53200', $shm, qr/--shm-size.*llama3\.weights_cache/, 'a small /dev/shm');
+refused('slow.gguf', '53200', $shm, qr/--shm-size=1g.*llama3\.weights_cache/, 'a small /dev/shm');
 loaded('tiny.gguf', 'shared memory', 'a model that is small too');
 
 set_cache('/dev/shm/cache');

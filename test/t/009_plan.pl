@@ -43,6 +43,35 @@ for my $name (sort keys %shape)
 	}
 }
 
+# The README's table of published models, from files of headers of their shapes.
+# The size of the whole file is what its header describes; published ones
+# differ by their metadata, a few MB.
+my $table = '';
+for my $model (['Llama 3.2 1B', '1b', 'Llama-3.2-1B-Instruct'], ['Llama 3.2 3B', '3b', 'Llama-3.2-3B-Instruct'],
+	['Llama 3.1 8B', '8b', 'Meta-Llama-3.1-8B-Instruct'], ['Llama 3.3 70B', '70b', 'Llama-3.3-70B-Instruct'])
+{
+	my ($title, $preset, $name) = @$model;
+	make_model("$name-$_.gguf", '--preset', $preset, '--type', lc $_, '--header-only') for qw(Q4_K_M Q8_0);
+	(my $directory = $name) =~ s/^Meta-//;
+	system("$ENV{LLAMA3_BIN}/mkmodel", '--preset', $preset, qw(--type bf16 --header-only --hf),
+		model_directory() . "/$directory") == 0 or BAIL_OUT('mkmodel failed');
+	for my $file ("$name-Q4_K_M.gguf", "$name-Q8_0.gguf", $directory)
+	{
+		$table .= $node->safe_psql('postgres', qq{
+			SELECT format('| %s | `%s` | %s | %s | %s | %s |', '$title', '$file',
+				round(substring(note FROM 'describes (\\d+) bytes')::numeric / 1e9, 2),
+				round(weights_bytes / 1e9, 2), kv_bytes_per_token,
+				round((weights_bytes + tokenizer_bytes + workspace_bytes + (SELECT boot_val::bigint * 1024 * 1024
+					FROM pg_settings WHERE name = 'llama3.kv_cache_size')) / 1e9, 1))
+			FROM llama_model_plan('$file')}) . "\n";
+	}
+	is($node->safe_psql('postgres', "SELECT weights_bytes FROM llama_model_plan('$directory', quantize => 'q8_0')"),
+		$node->safe_psql('postgres', "SELECT weights_bytes FROM llama_model_plan('$name-Q8_0.gguf')"),
+		"$title: quantised at load it is as large as in Q8_0");
+}
+is(join('', slurp_file('../README.md') =~ /^(\| Llama 3\.\d \d+B \| .*\n)/mg), $table,
+	'the README has the sizes of published models');
+
 # Loading a file of headers is refused, as a download that is not finished is.
 my ($ret, $out, $err) = $node->psql('postgres', "SELECT llama_load_model('1b-q8_0.gguf')",
 	extra_params => [ '-v', 'VERBOSITY=verbose' ]);

@@ -430,13 +430,18 @@ init_site(BatchState *state, CallSite *site, const FuncExpr *expr)
 }
 
 /*
- * Rows in the window: what fills the engine's sequences twice, so that there is
- * always a next one, but not more than half of the queue, which is everybody's.
+ * Rows in the window: as many as have the requests that fill the engine's
+ * sequences twice, so that there is always a next one, but not more than half of
+ * the queue, which is everybody's.
  */
 static int
-window_size(void)
+window_size(const BatchState *state)
 {
-	return Max(1, Min(2 * llama3_max_sequences, llama3_queue_size / 2));
+	int			per_row = 0;
+
+	for (int i = 0; i < state->n_sites; i++)
+		per_row += state->sites[i].kind == &llama_similarity_kind ? 2 : 1;
+	return Max(1, Min(2 * llama3_max_sequences, llama3_queue_size / 2) / per_row);
 }
 
 static void
@@ -471,7 +476,7 @@ batch_begin(CustomScanState *css, EState *estate, int eflags)
 	control.hcxt = state->context;
 	state->answers = hash_create("llama3 answers", 256, &control,
 								 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	state->window = window_size();
+	state->window = window_size(state);
 	state->rows = MemoryContextAllocZero(state->context, state->window * sizeof(BatchRow));
 }
 

@@ -30,8 +30,8 @@
  *
  * A batch node reads ahead.  Nothing below it may therefore have side effects
  * that depend on how many rows are read: where a volatile function or a FOR
- * UPDATE stands below, the node is left as it is.  Volatile functions beside a call stay in the batch
- * node's target list and are evaluated as late as before.
+ * UPDATE stands below, the node is left as it is.  Volatile functions beside a
+ * call stay in the batch node's target list and are evaluated as late as before.
  *
  *-------------------------------------------------------------------------
  */

@@ -128,7 +128,7 @@ install-engine: llama3_engine.so
 DEMO_MODEL = demo/llama3-demo.gguf
 install-model:
 	$(MKDIR_P) '$(DESTDIR)$(datadir)/llama3'
-	$(if $(wildcard $(DEMO_MODEL)),$(INSTALL_DATA) $(DEMO_MODEL) '$(DESTDIR)$(datadir)/llama3/')
+	$(INSTALL_DATA) $(DEMO_MODEL) '$(DESTDIR)$(datadir)/llama3/'
 
 uninstall: uninstall-engine uninstall-model
 uninstall-engine:

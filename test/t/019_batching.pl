@@ -304,7 +304,7 @@ for my $way (sort keys %ways)
 
 # A terminated engine worker: others answer.  A killed one: the server restarts.
 my $steady = "SELECT string_agg(md5(t), ',' ORDER BY id) FROM (SELECT id, "
-  . "llama_complete(x, max_tokens => 40, model => 'slow') AS t FROM many WHERE id < 12 OFFSET 0) s";
+  . "llama_complete(x, max_tokens => 24, model => 'slow') AS t FROM many WHERE id < 7 OFFSET 0) s";
 my $steady_answer = $node->safe_psql('postgres', "SET llama3.enable_batching = off; $steady");
 my $client = spawn_sql($node, $steady);
 ok(wait_until('requests run', sub { running_requests($node) > 0 }), 'rows are in flight');

@@ -121,24 +121,38 @@ CREATE FUNCTION llama_classify(
 	labels text[],
 	task text DEFAULT NULL,
 	examples jsonb DEFAULT NULL,
+	calibrate boolean DEFAULT false,
 	model text DEFAULT NULL)
 	RETURNS text
 	AS 'MODULE_PATHNAME', 'llama_classify'
 	LANGUAGE C STABLE PARALLEL SAFE COST 1000;
-COMMENT ON FUNCTION llama_classify(text, text[], text, jsonb, text) IS
-	'the most probable of 2 to 1000 distinct labels, the first of equals; task says what to look at; examples are [{"input": text, "label": text}, ...]; NULL for a NULL input';
+COMMENT ON FUNCTION llama_classify(text, text[], text, jsonb, boolean, text) IS
+	'the most probable of 2 to 1000 distinct labels, the first of equals; task says what to look at; examples are [{"input": text, "label": text}, ...]; calibrate divides by the probabilities for a text without content; NULL for a NULL input';
 
 CREATE FUNCTION llama_classify_prob(
 	input text,
 	labels text[],
 	task text DEFAULT NULL,
 	examples jsonb DEFAULT NULL,
+	calibrate boolean DEFAULT false,
 	model text DEFAULT NULL)
 	RETURNS double precision[]
 	AS 'MODULE_PATHNAME', 'llama_classify_prob'
 	LANGUAGE C STABLE PARALLEL SAFE COST 1000;
-COMMENT ON FUNCTION llama_classify_prob(text, text[], text, jsonb, text) IS
-	'the probability (0 .. 1) of each label, in the order given, summing to 1: that the model''s answer begins with the label, normalised over the labels; NULL for a NULL input';
+COMMENT ON FUNCTION llama_classify_prob(text, text[], text, jsonb, boolean, text) IS
+	'the probability (0 .. 1) of each label, in the order given, summing to 1: that the model''s answer begins with the label, normalised over the labels; calibrate divides by the probabilities for a text without content; NULL for a NULL input';
+
+CREATE FUNCTION llama_classify_multi(
+	input text,
+	labels text[],
+	task text DEFAULT NULL,
+	threshold double precision DEFAULT 0.5,
+	model text DEFAULT NULL)
+	RETURNS text[]
+	AS 'MODULE_PATHNAME', 'llama_classify_multi'
+	LANGUAGE C STABLE PARALLEL SAFE COST 1000;
+COMMENT ON FUNCTION llama_classify_multi(text, text[], text, float8, text) IS
+	'those of 1 to 1000 distinct labels that apply, each on its own: whose probability P(Yes) / (P(Yes) + P(No)) is above the threshold (0 .. 1); in the order given, empty if none; NULL for a NULL input';
 
 CREATE FUNCTION llama_filter(
 	input text,
@@ -159,6 +173,83 @@ CREATE FUNCTION llama_filter_prob(
 	LANGUAGE C STABLE PARALLEL SAFE COST 1000;
 COMMENT ON FUNCTION llama_filter_prob(text, text, text) IS
 	'the probability (0 .. 1) that the condition holds for the text: P(Yes) / (P(Yes) + P(No)); NULL for a NULL input or condition';
+
+CREATE FUNCTION llama_score(
+	input text,
+	criterion text,
+	low integer DEFAULT 1,
+	high integer DEFAULT 5,
+	model text DEFAULT NULL)
+	RETURNS double precision
+	AS 'MODULE_PATHNAME', 'llama_score'
+	LANGUAGE C STABLE PARALLEL SAFE COST 1000;
+COMMENT ON FUNCTION llama_score(text, text, integer, integer, text) IS
+	'the text''s rating by a criterion: the expected value, sum of k * P(k), over the whole numbers low .. high, 2 to 101 of them; NULL for a NULL input or criterion';
+
+CREATE FUNCTION llama_rank(
+	query text,
+	document text,
+	model text DEFAULT NULL)
+	RETURNS double precision
+	AS 'MODULE_PATHNAME', 'llama_rank'
+	LANGUAGE C STABLE PARALLEL SAFE COST 1000;
+COMMENT ON FUNCTION llama_rank(text, text, text) IS
+	'the probability (0 .. 1) that the document answers the query: P(Yes) / (P(Yes) + P(No)); for ORDER BY ... DESC; NULL if either is NULL';
+
+CREATE FUNCTION llama_sentiment(
+	input text,
+	aspect text DEFAULT NULL,
+	model text DEFAULT NULL)
+	RETURNS text
+	AS 'MODULE_PATHNAME', 'llama_sentiment'
+	LANGUAGE C STABLE PARALLEL SAFE COST 1000;
+COMMENT ON FUNCTION llama_sentiment(text, text, text) IS
+	'positive, negative, neutral or mixed: the most probable; of what the text says about the aspect, if one is given; NULL for a NULL input';
+
+/* ---------------------------------------------------------------------
+ * Texts made of a text: temperature 0, white space around them removed
+ * ---------------------------------------------------------------------
+ */
+
+CREATE FUNCTION llama_summarize(
+	input text,
+	max_words integer DEFAULT 50,
+	model text DEFAULT NULL)
+	RETURNS text
+	AS 'MODULE_PATHNAME', 'llama_summarize'
+	LANGUAGE C STABLE PARALLEL SAFE COST 10000;
+COMMENT ON FUNCTION llama_summarize(text, integer, text) IS
+	'a summary, for which the model is told max_words (1 .. 10000) and given 32 + 3 * max_words tokens; empty for a blank input, NULL for a NULL one';
+
+CREATE FUNCTION llama_translate(
+	input text,
+	to_language text,
+	from_language text DEFAULT NULL,
+	model text DEFAULT NULL)
+	RETURNS text
+	AS 'MODULE_PATHNAME', 'llama_translate'
+	LANGUAGE C STABLE PARALLEL SAFE COST 10000;
+COMMENT ON FUNCTION llama_translate(text, text, text, text) IS
+	'the text in another language, of at most 32 + 3 times its tokens; empty for a blank input, NULL for a NULL input or to_language';
+
+CREATE FUNCTION llama_redact(
+	input text,
+	categories text[] DEFAULT NULL,
+	model text DEFAULT NULL)
+	RETURNS text
+	AS 'MODULE_PATHNAME', 'llama_redact'
+	LANGUAGE C STABLE PARALLEL SAFE COST 10000;
+COMMENT ON FUNCTION llama_redact(text, text[], text) IS
+	'the text with what belongs to the categories (NULL: personal data) replaced by [CATEGORY], of at most 32 + 2 times its tokens; empty for a blank input, NULL for a NULL one';
+
+CREATE FUNCTION llama_fix_grammar(
+	input text,
+	model text DEFAULT NULL)
+	RETURNS text
+	AS 'MODULE_PATHNAME', 'llama_fix_grammar'
+	LANGUAGE C STABLE PARALLEL SAFE COST 10000;
+COMMENT ON FUNCTION llama_fix_grammar(text, text) IS
+	'the text with its mistakes in spelling, grammar and punctuation corrected, of at most 32 + 2 times its tokens; empty for a blank input, NULL for a NULL one';
 
 /* ---------------------------------------------------------------------
  * Embeddings

@@ -38,6 +38,8 @@ SELECT count(*) AS all_tokens, bool_and(octet_length(t) >= 0) AS valid, bool_and
 FROM (SELECT llama_detokenize(ARRAY[i]) AS t FROM generate_series(0, 511) i) s;
 SELECT encode(convert_to(llama_complete('café', max_tokens => 40), 'LATIN1'), 'hex') = :'latin1' AS same_answer;
 SELECT llama_classify('é', ARRAY['très', 'peu']) IN ('très', 'peu') AS a_label,
+	llama_classify_multi('é', ARRAY['très', 'peu'], threshold => 0) = ARRAY['très', 'peu'] AS labels,
+	octet_length(convert_to(llama_translate('é', 'français'), 'LATIN1')) >= 0 AS translated,
 	llama_chat('[{"role": "user", "content": "é"}]', max_tokens => 4) = llama_generate('é', max_tokens => 4) AS same_chat;
 SELECT string_agg(piece, '') = llama_generate('é', max_tokens => 64, temperature => 2) AS whole
 FROM llama_generate_stream('é', max_tokens => 64, temperature => 2) piece;

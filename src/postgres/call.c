@@ -13,6 +13,8 @@ static const LlamaCallKind *const kinds[] = {
 	&llama_generate_kind, &llama_chat_kind, &llama_complete_kind,
 	&llama_classify_kind, &llama_classify_prob_kind,
 	&llama_filter_kind, &llama_filter_prob_kind,
+	&llama_classify_multi_kind, &llama_score_kind, &llama_rank_kind, &llama_sentiment_kind,
+	&llama_summarize_kind, &llama_translate_kind, &llama_redact_kind, &llama_fix_grammar_kind,
 	&llama_embed_kind, &llama_similarity_kind,
 };
 
@@ -104,7 +106,7 @@ llama_call_finish(LlamaCall *call, bool *isnull)
 		call->requests[i] = call->requests[--call->n_requests];
 		llama_call_give_up(call);
 	}
-	*isnull = call->n_requests == 0;
+	*isnull = call->n_requests == 0 && !call->is_answered;
 	if (*isnull)
 		return (Datum) 0;
 	result = call->kind->finish(call);

@@ -15,7 +15,7 @@
 
 #include "row.h"
 
-/* Most requests of one call: llama_similarity's. */
+/* Most requests of one call: llama_similarity's, calibrated llama_classify's. */
 #define LLAMA_MAX_CALL_REQUESTS	2
 
 typedef struct LlamaCall LlamaCall;
@@ -26,7 +26,7 @@ typedef struct LlamaCallKind
 
 	/*
 	 * Read the arguments and submit with llama_call_submit.  Without a
-	 * request the result is NULL.  State that finish needs is allocated in
+	 * request, and unless is_answered is set, the result is NULL.  State that finish needs is allocated in
 	 * CurrentMemoryContext and copied: the arguments are gone by then.
 	 */
 	void		(*begin) (FunctionCallInfo fcinfo, LlamaCall *call);
@@ -48,6 +48,7 @@ struct LlamaCall
 	const LlamaModel *model;	/* set by llama_call_submit */
 	LlamaRequest *requests[LLAMA_MAX_CALL_REQUESTS];
 	int			n_requests;
+	bool		is_answered;	/* by begin: finish needs no request */
 	void	   *state;			/* of begin */
 	LlamaUsage	usage;			/* set by llama_call_finish */
 };
@@ -81,6 +82,14 @@ extern const LlamaCallKind llama_classify_kind;
 extern const LlamaCallKind llama_classify_prob_kind;
 extern const LlamaCallKind llama_filter_kind;
 extern const LlamaCallKind llama_filter_prob_kind;
+extern const LlamaCallKind llama_classify_multi_kind;
+extern const LlamaCallKind llama_score_kind;
+extern const LlamaCallKind llama_rank_kind;
+extern const LlamaCallKind llama_sentiment_kind;
+extern const LlamaCallKind llama_summarize_kind;
+extern const LlamaCallKind llama_translate_kind;
+extern const LlamaCallKind llama_redact_kind;
+extern const LlamaCallKind llama_fix_grammar_kind;
 extern const LlamaCallKind llama_embed_kind;
 extern const LlamaCallKind llama_similarity_kind;
 

@@ -3,26 +3,19 @@
  * decide.c
  *	  llama_classify, llama_classify_prob, llama_filter, llama_filter_prob.
  *
- * A decision is not generated and then parsed.  The prompt ends where the
- * assistant's answer would begin; each label is a path of tokens from there,
- * and the engine gives every path's exact log-probability.  So there is no
- * answer that is not a label, and the cost is one prefill.
+ * How a decision is read from probabilities is in choice.c.
  *
- * What the probability means.  P(label) is the probability that the model's
- * answer begins with the label's tokens, normalised over the labels given.
- * These events must not overlap: where one label's path is a beginning of
- * another's ("cat" and "category"), the shorter gets end-of-turn as its last
- * token and means "the answer is exactly this".
- *
- * The labels' order must not matter.  They are sorted by their bytes before
- * anything is done with them, so that the prompt, the paths and the order of
- * summation are the same for every order the caller may choose.
+ * Calibration.  A model prefers some labels before it has read anything: the
+ * common words, the last of the list.  With calibrate => true each label's
+ * probability is divided by the one that it has for a text without content
+ * ("N/A") under the same task, labels and examples, and what comes out is
+ * normalised again: contextual calibration (Zhao et al., "Calibrate Before
+ * Use", 2021), with the weight matrix 1 / P(label | "N/A").  It is a second
+ * request, whose prompt is the same for all rows and so is computed once.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
-
-#include <math.h>
 
 #include "catalog/pg_type.h"
 #include "utils/array.h"
@@ -30,7 +23,7 @@
 #include "utils/datum.h"
 #include "utils/jsonb.h"
 
-#include "call.h"
+#include "choice.h"
 #include "options.h"
 #include "prompt.h"
 
@@ -39,126 +32,18 @@ PG_FUNCTION_INFO_V1(llama_classify_prob);
 PG_FUNCTION_INFO_V1(llama_filter);
 PG_FUNCTION_INFO_V1(llama_filter_prob);
 
-#define LLAMA_MIN_LABELS	2
+#define MIN_LABELS			2
+
+/* A text without content, for calibration. */
+static const LlamaText no_content = {"N/A", 3};
 
 /* Above this probability a condition holds. */
 #define FILTER_THRESHOLD	0.5
 
-/* Labels in canonical order. */
-typedef struct Labels
-{
-	int			n;
-	LlamaText  *texts;			/* (n) sorted by bytes */
-	int		   *given;			/* (n) position in the caller's array, from 0 */
-} Labels;
-
-/* A label's path: n tokens from first on in a shared array. */
-typedef struct LabelPath
-{
-	const int32 *tokens;
-	size_t		n;
-	int			label;			/* index in Labels */
-	bool		closed;			/* ends with end-of-turn */
-} LabelPath;
-
 /* ----------------------------------------------------------------
- *		Arguments
+ *		Classify
  * ----------------------------------------------------------------
  */
-
-static int
-compare_texts(const LlamaText *a, const LlamaText *b)
-{
-	int			order = memcmp(a->data, b->data, Min(a->len, b->len));
-
-	if (order != 0)
-		return order;
-	return a->len < b->len ? -1 : a->len > b->len;
-}
-
-static int
-compare_given(const void *a, const void *b, void *texts)
-{
-	return compare_texts((LlamaText *) texts + *(const int *) a,
-						 (LlamaText *) texts + *(const int *) b);
-}
-
-/* A label in a message, in the database's encoding. */
-static char *
-label_name(LlamaText label)
-{
-	return text_to_cstring(llama_text_make(label.data, label.len));
-}
-
-static bool
-is_blank(LlamaText t)
-{
-	for (size_t i = 0; i < t.len; i++)
-	{
-		if (strchr(" \t\r\n\f\v", t.data[i]) == NULL)
-			return false;
-	}
-	return true;
-}
-
-/* Read and check the labels argument. */
-static void
-read_labels(FunctionCallInfo fcinfo, int arg, Labels *labels)
-{
-	LlamaText  *given;
-
-	if (PG_ARGISNULL(arg))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("labels must not be NULL")));
-	given = llama_text_array_arg(fcinfo, arg, "labels", &labels->n);
-	if (labels->n < LLAMA_MIN_LABELS || labels->n > LLAMA_MAX_LABELS)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("there must be between %d and %d labels",
-						LLAMA_MIN_LABELS, LLAMA_MAX_LABELS),
-				 errdetail("There are %d.", labels->n)));
-
-	labels->given = palloc(labels->n * sizeof(int));
-	labels->texts = palloc(labels->n * sizeof(LlamaText));
-	for (int i = 0; i < labels->n; i++)
-		labels->given[i] = i;
-	qsort_arg(labels->given, labels->n, sizeof(int), compare_given, given);
-	for (int i = 0; i < labels->n; i++)
-	{
-		labels->texts[i] = given[labels->given[i]];
-		if (is_blank(labels->texts[i]))
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("labels must not contain an empty string")));
-		if (i > 0 && compare_texts(&labels->texts[i - 1], &labels->texts[i]) == 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("labels must be distinct"),
-					 errdetail("Label \"%s\" is there twice.", label_name(labels->texts[i]))));
-	}
-}
-
-static bool
-is_label(const Labels *labels, LlamaText t)
-{
-	int			low = 0;
-	int			high = labels->n;
-
-	while (low < high)
-	{
-		int			middle = (low + high) / 2;
-		int			order = compare_texts(&labels->texts[middle], &t);
-
-		if (order == 0)
-			return true;
-		if (order < 0)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return false;
-}
 
 static void
 raise_bad_example(int number, const char *detail)
@@ -185,7 +70,7 @@ example_field(JsonbContainer *object, const char *key, int number)
 
 /* Read and check the examples argument; NULL is none. */
 static LlamaExample *
-read_examples(FunctionCallInfo fcinfo, int arg, const Labels *labels, int *n)
+read_examples(FunctionCallInfo fcinfo, int arg, const LlamaLabels *labels, int *n)
 {
 	Jsonb	   *jsonb;
 	LlamaExample *examples;
@@ -210,189 +95,91 @@ read_examples(FunctionCallInfo fcinfo, int arg, const Labels *labels, int *n)
 		examples[i].label = example_field(object, "label", i + 1);
 		if (JsonContainerSize(object) != 2)
 			raise_bad_example(i + 1, "It has more keys than \"input\" and \"label\".");
-		if (!is_label(labels, examples[i].label))
+		if (!llama_labels_have(labels, examples[i].label))
 			raise_bad_example(i + 1, psprintf("Its label \"%s\" is not one of the labels.",
-											  label_name(examples[i].label)));
+											  llama_label_name(examples[i].label)));
 	}
 	return examples;
 }
 
-/* ----------------------------------------------------------------
- *		Scoring
- * ----------------------------------------------------------------
- */
-
-/* Lexicographic by tokens: a path comes right before those it begins. */
-static int
-compare_paths(const void *a, const void *b)
+/* What the requests are made of. */
+typedef struct ClassifyArgs
 {
-	const LabelPath *pa = a;
-	const LabelPath *pb = b;
-
-	for (size_t i = 0; i < Min(pa->n, pb->n); i++)
-	{
-		if (pa->tokens[i] != pb->tokens[i])
-			return pa->tokens[i] < pb->tokens[i] ? -1 : 1;
-	}
-	return pa->n < pb->n ? -1 : pa->n > pb->n;
-}
-
-/* Mark the paths that begin another one: they will end with end-of-turn. */
-static void
-close_prefixes(LabelPath *paths, int n)
-{
-	qsort(paths, n, sizeof(LabelPath), compare_paths);
-	for (int i = 0; i + 1 < n; i++)
-	{
-		const LabelPath *next = &paths[i + 1];
-
-		if (paths[i].n > next->n ||
-			memcmp(paths[i].tokens, next->tokens, paths[i].n * sizeof(int32)) != 0)
-			continue;
-		if (paths[i].n == next->n)
-			elog(ERROR, "two labels have the same tokens");
-		paths[i].closed = true;
-	}
-}
-
-/*
- * Fill request's label_tokens and label_end.  A label's tokens are those of
- * its text alone: the prompt ends in two newlines, which the tokenizer always
- * splits from what follows.
- */
-static void
-label_paths(const LlamaModel *model, const LlamaText *texts, int n, L3Request *request)
-{
-	LlamaIds	all = {0};
-	LlamaIds	paths_ids = {0};
-	LabelPath  *paths = palloc0(n * sizeof(LabelPath));
-	size_t	   *start = palloc((n + 1) * sizeof(size_t));
-	bool	   *closed = palloc0(n * sizeof(bool));
-	int32	   *ends = palloc(n * sizeof(int32));
-	int32		eot = l3_tokenizer_eot(model->tok);
-
-	for (int i = 0; i < n; i++)
-	{
-		start[i] = all.n;
-		llama_encode(model->tok, texts[i], false, SIZE_MAX, &all, NULL);
-	}
-	start[n] = all.n;
-	for (int i = 0; i < n; i++)
-		paths[i] = (LabelPath) {.tokens = all.ids + start[i], .n = start[i + 1] - start[i], .label = i};
-	close_prefixes(paths, n);
-	for (int i = 0; i < n; i++)
-		closed[paths[i].label] = paths[i].closed;
-
-	for (int i = 0; i < n; i++)
-	{
-		llama_ids_append(&paths_ids, all.ids + start[i], start[i + 1] - start[i]);
-		if (closed[i])
-		{
-			if (eot < 0)
-				ereport(ERROR,
-						(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						 errmsg("model \"%s\" cannot tell label \"%s\" from a longer one",
-								model->name, label_name(texts[i])),
-						 errdetail("It has no end-of-turn token.")));
-			llama_ids_append(&paths_ids, &eot, 1);
-		}
-		ends[i] = (int32) paths_ids.n;
-	}
-	request->label_tokens = paths_ids.ids;
-	request->label_end = ends;
-	request->n_labels = n;
-}
-
-/* Submit the scoring of n labels after a prompt. */
-static void
-submit_labels(LlamaCall *call, const LlamaModel *model, LlamaFunction function,
-			  const LlamaIds *prompt, const LlamaText *texts, int n)
-{
-	L3Request	request = {
-		.kind = L3_REQ_SCORE,
-		.tokens = prompt->ids,
-		.n_tokens = (int32) prompt->n
-	};
-
-	label_paths(model, texts, n, &request);
-	(void) llama_call_submit(call, model, function, &request);
-}
-
-/* Probabilities of n labels, normalised, in the order of their submission. */
-static double *
-label_probabilities(const LlamaCall *call, int n)
-{
-	const double *logprobs = llama_out_logprobs(call->requests[0]);
-	double	   *probs = palloc(n * sizeof(double));
-	double		max = -INFINITY;
-	double		sum = 0;
-
-	for (int i = 0; i < n; i++)
-		max = Max(max, logprobs[i]);
-	for (int i = 0; i < n; i++)
-	{
-		probs[i] = exp(logprobs[i] - max);
-		sum += probs[i];
-	}
-	if (!isfinite(sum))
-		ereport(ERROR,
-				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
-				 errmsg("model \"%s\" gave no finite probabilities", call->model->name),
-				 errhint("The model's weights may be damaged.")));
-	for (int i = 0; i < n; i++)
-		probs[i] /= sum;
-	return probs;
-}
-
-/* ----------------------------------------------------------------
- *		Classify
- * ----------------------------------------------------------------
- */
+	LlamaText	task;
+	LlamaLabels labels;
+	LlamaExample *examples;
+	int			n_examples;
+} ClassifyArgs;
 
 /* What is left of the labels argument when the answer is there. */
 typedef struct ClassifyState
 {
 	int			n;
-	int		   *given;			/* (n) as in Labels */
+	int		   *given;			/* (n) as in LlamaLabels */
 	ArrayType  *array;			/* as the caller gave it */
 } ClassifyState;
 
-/* Read (input, labels, task, examples, model) and submit. */
+/* Submit the labels after one text; false where the row cannot be answered. */
+static bool
+submit_text(LlamaCall *call, const LlamaModel *model, const ClassifyArgs *args, LlamaText input)
+{
+	LlamaMessages chat = {0};
+	LlamaIds	prompt = {0};
+
+	llama_classify_prompt(&chat, args->task, args->labels.texts, args->labels.n,
+						  args->examples, args->n_examples, input);
+	if (llama_encode_chat(model, &chat, &prompt))
+		return llama_choice_submit(call, model, LLAMA_FN_CLASSIFY, &prompt,
+								   LLAMA_CLOSE_PREFIXES, args->labels.texts, args->labels.n);
+	llama_call_give_up(call);
+	return false;
+}
+
+/* Read (input, labels, task, examples, calibrate, model) and submit. */
 static void
 begin_classify(FunctionCallInfo fcinfo, LlamaCall *call)
 {
 	ClassifyState *state = palloc(sizeof(ClassifyState));
-	Labels		labels;
-	LlamaExample *examples;
-	int			n_examples;
-	LlamaText	task = {"", 0};
+	ClassifyArgs args = {.task = {"", 0}};
+	bool		calibrate = !PG_ARGISNULL(4) && PG_GETARG_BOOL(4);
 	const LlamaModel *model;
-	LlamaMessages chat = {0};
-	LlamaIds	prompt = {0};
 
 	if (PG_ARGISNULL(0))
 		return;
-	read_labels(fcinfo, 1, &labels);
+	llama_labels_arg(fcinfo, 1, &llama_noun_label, MIN_LABELS, &args.labels);
 	if (!PG_ARGISNULL(2))
-		task = llama_text_utf8(PG_GETARG_DATUM(2));
-	examples = read_examples(fcinfo, 3, &labels, &n_examples);
-	model = llama_model_arg(fcinfo, 4);
+		args.task = llama_text_utf8(PG_GETARG_DATUM(2));
+	args.examples = read_examples(fcinfo, 3, &args.labels, &args.n_examples);
+	model = llama_model_arg(fcinfo, 5);
 
-	state->n = labels.n;
-	state->given = labels.given;
+	state->n = args.labels.n;
+	state->given = args.labels.given;
 	state->array = PG_GETARG_ARRAYTYPE_P_COPY(1);
 	call->state = state;
-	llama_classify_prompt(&chat, task, labels.texts, labels.n, examples, n_examples,
-						  llama_text_utf8(PG_GETARG_DATUM(0)));
-	if (llama_encode_chat(model, &chat, &prompt))
-		submit_labels(call, model, LLAMA_FN_CLASSIFY, &prompt, labels.texts, labels.n);
+	if (submit_text(call, model, &args, llama_text_utf8(PG_GETARG_DATUM(0))) && calibrate)
+		(void) submit_text(call, model, &args, no_content);
+}
+
+/* The labels' probabilities, in the order of their submission. */
+static double *
+classify_probabilities(const LlamaCall *call, int n)
+{
+	double	   *logprobs;
+
+	if (call->n_requests == 1)
+		return llama_choice_probabilities(call, n);
+	logprobs = palloc(n * sizeof(double));
+	for (int i = 0; i < n; i++)
+		logprobs[i] = llama_out_logprobs(call->requests[0])[i] -
+			llama_out_logprobs(call->requests[1])[i];
+	return llama_normalise(call, logprobs, n);
 }
 
 static Datum
 finish_classify(const LlamaCall *call)
 {
 	const ClassifyState *state = call->state;
-	double	   *probs = label_probabilities(call, state->n);
+	double	   *probs = classify_probabilities(call, state->n);
 	int			best = 0;
 	bool		isnull;
 
@@ -414,7 +201,7 @@ static Datum
 finish_classify_prob(const LlamaCall *call)
 {
 	const ClassifyState *state = call->state;
-	double	   *probs = label_probabilities(call, state->n);
+	double	   *probs = classify_probabilities(call, state->n);
 	Datum	   *elements = palloc(state->n * sizeof(Datum));
 
 	for (int i = 0; i < state->n; i++)
@@ -428,11 +215,6 @@ finish_classify_prob(const LlamaCall *call)
  * ----------------------------------------------------------------
  */
 
-/* Sorted, as labels are. */
-static const LlamaText filter_answers[] = {{"No", 2}, {"Yes", 3}};
-
-#define FILTER_YES	1
-
 /* Read (input, condition, model) and submit. */
 static void
 begin_filter(FunctionCallInfo fcinfo, LlamaCall *call)
@@ -444,36 +226,24 @@ begin_filter(FunctionCallInfo fcinfo, LlamaCall *call)
 
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
 		return;
-	condition = llama_text_utf8(PG_GETARG_DATUM(1));
-	if (is_blank(condition))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("condition must not be empty")));
+	condition = llama_instruction_arg(fcinfo, 1, "condition");
 	model = llama_model_arg(fcinfo, 2);
 
 	llama_filter_prompt(&chat, condition, llama_text_utf8(PG_GETARG_DATUM(0)));
 	if (llama_encode_chat(model, &chat, &prompt))
-		submit_labels(call, model, LLAMA_FN_FILTER, &prompt, filter_answers,
-					  lengthof(filter_answers));
-}
-
-/* P(Yes) / (P(Yes) + P(No)) */
-static double
-filter_probability(const LlamaCall *call)
-{
-	return label_probabilities(call, lengthof(filter_answers))[FILTER_YES];
+		(void) llama_yes_submit(call, model, LLAMA_FN_FILTER, &prompt);
 }
 
 static Datum
 finish_filter(const LlamaCall *call)
 {
-	return BoolGetDatum(filter_probability(call) > FILTER_THRESHOLD);
+	return BoolGetDatum(llama_yes_probability(call) > FILTER_THRESHOLD);
 }
 
 static Datum
 finish_filter_prob(const LlamaCall *call)
 {
-	return Float8GetDatum(filter_probability(call));
+	return Float8GetDatum(llama_yes_probability(call));
 }
 
 /* ----------------------------------------------------------------
@@ -494,7 +264,7 @@ const LlamaCallKind llama_filter_prob_kind = {
 
 /*
  * llama_classify(input text, labels text[], task text, examples jsonb,
- * model text) returns text
+ * calibrate boolean, model text) returns text
  */
 Datum
 llama_classify(PG_FUNCTION_ARGS)

@@ -45,21 +45,29 @@ submit_prompt(LlamaCall *call, LlamaFunction function, const LlamaModel *model,
 	(void) llama_call_submit(call, model, function, &request);
 }
 
-/* The answer as text. */
-static Datum
-finish_answer(const LlamaCall *call)
+LlamaText
+llama_generated(const LlamaCall *call)
 {
 	LlamaRequest *request = call->requests[0];
 	const L3Result *result = llama_result(request);
 	StringInfoData bytes;
-	size_t		n_bytes;
 
 	initStringInfo(&bytes);
 	llama_append_answer(call->model->tok, llama_out_tokens(request), result->n_out, &bytes);
 
 	/* Cut before a stop string, and before half a character. */
-	n_bytes = l3_utf8_complete(bytes.data, Min((int64) bytes.len, result->n_bytes));
-	return PointerGetDatum(llama_text_make(bytes.data, n_bytes));
+	return (LlamaText) {
+		bytes.data, l3_utf8_complete(bytes.data, Min((int64) bytes.len, result->n_bytes))
+	};
+}
+
+/* The answer as text. */
+static Datum
+finish_answer(const LlamaCall *call)
+{
+	LlamaText	answer = llama_generated(call);
+
+	return PointerGetDatum(llama_text_make(answer.data, answer.len));
 }
 
 bool

@@ -9,8 +9,8 @@
 #ifndef LLAMA3_GENERATE_H
 #define LLAMA3_GENERATE_H
 
+#include "call.h"
 #include "options.h"
-#include "row.h"
 
 /* Make the request for a prompt. */
 extern void llama_generate_request(const LlamaIds *prompt, const LlamaOptions *options,
@@ -22,5 +22,8 @@ extern void llama_generate_request(const LlamaIds *prompt, const LlamaOptions *o
  */
 extern bool llama_generate_args(FunctionCallInfo fcinfo, const LlamaModel **model,
 								LlamaOptions *options, LlamaIds *prompt);
+
+/* What the call's first request has generated, in whole characters. */
+extern LlamaText llama_generated(const LlamaCall *call);
 
 #endif							/* LLAMA3_GENERATE_H */

@@ -37,10 +37,9 @@ llama_int_arg(FunctionCallInfo fcinfo, int arg, const char *name, bool is_bigint
 	return value;
 }
 
-/* As above for float8; NaN is in no range. */
-static float
-float_arg(FunctionCallInfo fcinfo, int arg, const char *name,
-		  double min, double max, double default_value)
+double
+llama_float_arg(FunctionCallInfo fcinfo, int arg, const char *name,
+				double min, double max, double default_value)
 {
 	double		value;
 
@@ -53,6 +52,18 @@ float_arg(FunctionCallInfo fcinfo, int arg, const char *name,
 				 errmsg("%s must be between %g and %g", name, min, max),
 				 errdetail("It is %g.", value)));
 	return value;
+}
+
+LlamaText
+llama_instruction_arg(FunctionCallInfo fcinfo, int arg, const char *name)
+{
+	LlamaText	instruction = llama_text_utf8(PG_GETARG_DATUM(arg));
+
+	if (llama_is_blank(instruction))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must not be empty", name)));
+	return instruction;
 }
 
 LlamaText *
@@ -132,19 +143,19 @@ llama_options_read(FunctionCallInfo fcinfo, int first, LlamaOptions *options)
 	options->max_tokens = llama_int_arg(fcinfo, first, "max_tokens", false,
 										LLAMA_MIN_MAX_TOKENS, LLAMA_MAX_MAX_TOKENS,
 										llama3_max_tokens);
-	sampling->temperature = float_arg(fcinfo, first + 1, "temperature",
+	sampling->temperature = llama_float_arg(fcinfo, first + 1, "temperature",
 									  LLAMA_MIN_TEMPERATURE, LLAMA_MAX_TEMPERATURE,
 									  LLAMA_DEFAULT_TEMPERATURE);
-	sampling->top_p = float_arg(fcinfo, first + 2, "top_p",
+	sampling->top_p = llama_float_arg(fcinfo, first + 2, "top_p",
 								LLAMA_MIN_TOP_P, LLAMA_MAX_TOP_P, LLAMA_DEFAULT_TOP_P);
 	sampling->top_k = llama_int_arg(fcinfo, first + 3, "top_k", false,
 									LLAMA_MIN_TOP_K, LLAMA_MAX_TOP_K, LLAMA_DEFAULT_TOP_K);
-	sampling->min_p = float_arg(fcinfo, first + 4, "min_p",
+	sampling->min_p = llama_float_arg(fcinfo, first + 4, "min_p",
 								LLAMA_MIN_MIN_P, LLAMA_MAX_MIN_P, LLAMA_DEFAULT_MIN_P);
 	sampling->seed = llama_int_arg(fcinfo, first + 5, "seed", true,
 								   LLAMA_MIN_SEED, LLAMA_MAX_SEED, LLAMA_DEFAULT_SEED);
 	read_stops(fcinfo, first + 6, options);
-	sampling->repeat_penalty = float_arg(fcinfo, first + 7, "repeat_penalty",
+	sampling->repeat_penalty = llama_float_arg(fcinfo, first + 7, "repeat_penalty",
 										 LLAMA_MIN_REPEAT_PENALTY, LLAMA_MAX_REPEAT_PENALTY,
 										 LLAMA_DEFAULT_REPEAT_PENALTY);
 }

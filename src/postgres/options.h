@@ -69,5 +69,11 @@ extern LlamaText *llama_text_array_arg(FunctionCallInfo fcinfo, int arg,
 /* Read an optional integer; raises 22023 outside of min .. max. */
 extern int64 llama_int_arg(FunctionCallInfo fcinfo, int arg, const char *name,
 						   bool is_bigint, int64 min, int64 max, int64 default_value);
+/* The same of a float8; NaN is in no range. */
+extern double llama_float_arg(FunctionCallInfo fcinfo, int arg, const char *name,
+							  double min, double max, double default_value);
+
+/* Read a text argument, not NULL, that says what to do; raises 22023 when it is blank. */
+extern LlamaText llama_instruction_arg(FunctionCallInfo fcinfo, int arg, const char *name);
 
 #endif							/* LLAMA3_OPTIONS_H */

@@ -41,18 +41,47 @@ extern void llama_report_chat(int elevel, const char *name, const L3Tokenizer *t
 extern bool llama_encode_chat(const LlamaModel *model, const LlamaMessages *chat,
 							  LlamaIds *ids);
 
+/*
+ * The same in two parts: a chat that ends with its last message, and the next
+ * turn of the user, up to where the assistant's answer begins.  The next turn
+ * has the same tokens whatever stood before it.
+ */
+extern bool llama_encode_opening(const LlamaModel *model, const LlamaMessages *chat,
+								 LlamaIds *ids);
+extern bool llama_encode_next_turn(const LlamaModel *model, LlamaText content, LlamaIds *ids);
+
 /* Check and read messages of llama_chat.  Raises 22023. */
 extern void llama_messages_from_jsonb(Jsonb *jsonb, LlamaMessages *chat);
 
 /*
- * The chats behind classify and filter: what is the same for every row of a
- * query comes first, so that it is computed once, and the row's text last.
- * labels must be in an order that does not depend on the caller's.
+ * The chats behind the functions: what is the same for every row of a query
+ * comes first, so that it is computed once, and the row's text last.  Lists
+ * (labels, categories) must be in an order that does not depend on the caller's.
+ * An optional text is left out when it is empty.
  */
 extern void llama_classify_prompt(LlamaMessages *chat, LlamaText task,
 								  const LlamaText *labels, int n_labels,
 								  const LlamaExample *examples, int n_examples,
 								  LlamaText input);
 extern void llama_filter_prompt(LlamaMessages *chat, LlamaText condition, LlamaText input);
+extern void llama_score_prompt(LlamaMessages *chat, LlamaText criterion, int low, int high,
+							   LlamaText input);
+extern void llama_rank_prompt(LlamaMessages *chat, LlamaText query, LlamaText document);
+extern void llama_sentiment_prompt(LlamaMessages *chat, LlamaText aspect, LlamaText input);
+extern void llama_summarize_prompt(LlamaMessages *chat, int max_words, LlamaText input);
+extern void llama_translate_prompt(LlamaMessages *chat, LlamaText to_language,
+								   LlamaText from_language, LlamaText input);
+/* With no categories, those of personal data. */
+extern void llama_redact_prompt(LlamaMessages *chat, const LlamaText *categories,
+								int n_categories, LlamaText input);
+extern void llama_fix_grammar_prompt(LlamaMessages *chat, LlamaText input);
+
+/*
+ * classify_multi asks many questions about one text, so here the text is what
+ * they have in common: an opening with the text, and the user's next turn for
+ * each label.
+ */
+extern void llama_multi_prompt(LlamaMessages *chat, LlamaText task, LlamaText input);
+extern LlamaText llama_multi_question(LlamaText label);
 
 #endif							/* LLAMA3_PROMPT_H */

@@ -178,6 +178,14 @@ static const char *const function_names[] = {
 	[LLAMA_FN_EMBED] = "llama_embed",
 	[LLAMA_FN_SIMILARITY] = "llama_similarity",
 	[LLAMA_FN_LOGPROBS] = "llama_logprobs",
+	[LLAMA_FN_CLASSIFY_MULTI] = "llama_classify_multi",
+	[LLAMA_FN_SCORE] = "llama_score",
+	[LLAMA_FN_RANK] = "llama_rank",
+	[LLAMA_FN_SENTIMENT] = "llama_sentiment",
+	[LLAMA_FN_SUMMARIZE] = "llama_summarize",
+	[LLAMA_FN_TRANSLATE] = "llama_translate",
+	[LLAMA_FN_REDACT] = "llama_redact",
+	[LLAMA_FN_FIX_GRAMMAR] = "llama_fix_grammar",
 };
 
 StaticAssertDecl(lengthof(function_names) == LLAMA_N_FUNCTIONS,

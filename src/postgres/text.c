@@ -72,6 +72,29 @@ llama_text_utf8(Datum datum)
 	return llama_utf8(VARDATA_ANY(t), VARSIZE_ANY_EXHDR(t));
 }
 
+/* White space, and NUL, which llama_text_make will drop. */
+static bool
+is_space(char c)
+{
+	return c == ' ' || (c >= '\t' && c <= '\r') || c == '\0';
+}
+
+LlamaText
+llama_text_trim(LlamaText utf8)
+{
+	while (utf8.len > 0 && is_space(utf8.data[0]))
+		utf8.data++, utf8.len--;
+	while (utf8.len > 0 && is_space(utf8.data[utf8.len - 1]))
+		utf8.len--;
+	return utf8;
+}
+
+bool
+llama_is_blank(LlamaText utf8)
+{
+	return llama_text_trim(utf8).len == 0;
+}
+
 /*
  * Append UTF-8 to out in the database's encoding, '?' for what it lacks.
  */

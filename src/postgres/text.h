@@ -41,6 +41,10 @@ typedef struct LlamaIds
 extern LlamaText llama_utf8(const char *data, size_t len);
 extern LlamaText llama_text_utf8(Datum datum);
 
+/* Without the white space (of ASCII) around it; is anything left? */
+extern LlamaText llama_text_trim(LlamaText utf8);
+extern bool llama_is_blank(LlamaText utf8);
+
 /*
  * Make text of the database from len bytes that a model produced.  Always
  * valid and free of NUL: invalid sequences become U+FFFD, and characters that

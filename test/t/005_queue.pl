@@ -37,6 +37,14 @@ is($failed, 0, '100 connections at once are all answered');
 is($wrong, 0, 'each as alone');
 nothing_left_behind($node, $segments, 'after 100 connections');
 
+# --- calls of two requests, through places that are not enough for all
+my $calibrated = "SELECT array_agg(llama_classify_prob('row ' || i, '{a,b}', calibrate => true)) FROM generate_series(1, 5) i";
+my $expected = $node->safe_psql('postgres', $calibrated);
+@clients = map { spawn_sql($node, $calibrated) } 1 .. 16;
+is(scalar(grep { finish_sql($_) == 0 && $_->{out} eq $expected } @clients), 16,
+	'16 connections with calls of two requests each');
+nothing_left_behind($node, $segments, 'after calls of two requests');
+
 # --- a full queue: callers wait, can be cancelled, and get their turn
 my $long = "SELECT llama_complete('fill', max_tokens => 3000, repeat_penalty => 0.1, model => 'slow')";
 my @filling = map { spawn_sql($node, $long) } 1 .. 8;

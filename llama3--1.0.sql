@@ -320,6 +320,17 @@ CREATE FUNCTION llama_truncate(
 COMMENT ON FUNCTION llama_truncate(text, integer, text) IS
 	'the text cut after at most max_tokens (0 or more) of its tokens, at the end of a character; NULL if either is NULL';
 
+CREATE FUNCTION llama_chunk(
+	input text,
+	chunk_tokens integer,
+	overlap integer DEFAULT 0,
+	model text DEFAULT NULL)
+	RETURNS TABLE (ordinal integer, chunk text, start integer)
+	AS 'MODULE_PATHNAME', 'llama_chunk'
+	LANGUAGE C STABLE PARALLEL SAFE COST 100 ROWS 10;
+COMMENT ON FUNCTION llama_chunk(text, integer, integer, text) IS
+	'the text in chunks of at most chunk_tokens (4 or more) tokens, cut after paragraphs, sentences or words where that can be; each begins with at most overlap (0 .. chunk_tokens / 2) tokens of the one before; start is the position of its first character, from 1; no rows if input or chunk_tokens is NULL';
+
 CREATE FUNCTION llama_logprobs(
 	prompt text,
 	completion text,

@@ -31,6 +31,8 @@ SELECT getdatabaseencoding();
 SELECT llama_tokenize('café crème') = :'cafe'::int[] AS same_tokens, llama_detokenize(:'cafe') = 'café crème' AS same_text,
 	llama_count_tokens('café crème') = cardinality(:'cafe'::int[]) AS same_count,
 	llama_truncate('éééééééé', 3) = left('éééééééé', length(llama_truncate('éééééééé', 3))) AS truncated;
+SELECT string_agg(chunk, '') = 'é à ç. ù é à, ç ù' AS chunks, bool_and(substr('é à ç. ù é à, ç ù', start, length(chunk)) = chunk) AS places, count(*) > 1 AS several
+FROM llama_chunk('é à ç. ù é à, ç ù', 5);
 -- what LATIN1 lacks is a question mark
 SELECT llama_detokenize(:'nihon');
 SELECT llama_detokenize(:'nihon' || llama_tokenize('é') || :'nihon'::int[] || llama_tokenize('!'));
@@ -57,6 +59,9 @@ SELECT llama_tokenize('café crème') = :'cafe'::int[] AS same_tokens, llama_det
 	llama_detokenize(:'nihon') = '日本' AS any_character;
 SELECT encode(convert_to(llama_complete('café', max_tokens => 40), 'SQL_ASCII'), 'hex') = :'utf8' AS same_answer;
 -- bytes that are no UTF-8 are bytes
+SELECT string_agg(chunk, '') = repeat(E'\xff\xc3a\xa9é', 30) AS chunks, count(*) > 9 AS several, bool_and(llama_count_tokens(chunk) <= 7) AS within_limit,
+	bool_and(substr(repeat(E'\xff\xc3a\xa9é', 30), start, length(chunk)) = chunk) AS places
+FROM llama_chunk(repeat(E'\xff\xc3a\xa9é', 30), 7);
 SELECT llama_count_tokens(E'\xff\xfe') > 0 AS counted, llama_detokenize(llama_tokenize(E'a\xff')) = E'a\xef\xbf\xbd' AS replaced,
 	llama_generate(E'\xff', max_tokens => 4) IS NOT NULL AS answered, llama_classify(E'\xff', ARRAY[E'\xfe', 'b']) IN (E'\xfe', 'b') AS classified;
 

@@ -167,6 +167,13 @@ llama_text_make(const char *bytes, size_t len)
 	return result;
 }
 
+text *
+llama_text_piece(const char *utf8, size_t len)
+{
+	return bytes_are_utf8() ? cstring_to_text_with_len(utf8, (int) len) :
+		llama_text_make(utf8, len);
+}
+
 void
 llama_append_answer(const L3Tokenizer *tok, const int32 *ids, size_t n, StringInfo out)
 {

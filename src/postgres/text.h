@@ -53,6 +53,12 @@ extern bool llama_is_blank(LlamaText utf8);
 extern text *llama_text_make(const char *bytes, size_t len);
 
 /*
+ * Make text of len bytes, whole characters, of what llama_utf8 returned: the
+ * same characters of the database, unchanged.
+ */
+extern text *llama_text_piece(const char *utf8, size_t len);
+
+/*
  * Append the bytes of n tokens to out.  llama_append_answer is for what a model
  * has generated: special tokens contribute nothing, nor do those of a padded
  * vocabulary (the engine counts their bytes likewise).  llama_append_pieces is

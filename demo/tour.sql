@@ -82,7 +82,7 @@ CREATE FUNCTION cosine(a real[], b real[]) RETURNS float8 IMMUTABLE PARALLEL SAF
 	RETURN (SELECT sum(x * y) FROM unnest(a, b) AS of_length_1 (x, y));
 \echo
 SELECT round(cosine(embedding, question)::numeric, 3) AS cosine, name, section, summary
-  FROM packages, llama_embed('monitor the traffic of a network') AS question
+  FROM packages, llama_embed('documentation of a Haskell library for parsing') AS question
  ORDER BY cosine DESC LIMIT 5;
 
 \echo == 4. A condition in words, beside one in SQL; LIMIT ends the work
@@ -97,24 +97,23 @@ SELECT name || ': ' || summary,
 	   'real: ' || description
   FROM packages ORDER BY md5(name) LIMIT 2;
 
-\echo == 6. The same as a stream: each piece reaches the client when it is made (| is between pieces)
+\echo == 6. Text as a stream: each piece reaches the client when it is made (| is between pieces)
 \set QUIET on \\ \pset recordsep '|' \\ \set QUIET off
 \set FETCH_COUNT 1
-SELECT llama_generate_stream('Write a description for tetris: a game of falling blocks');
+SELECT llama_generate_stream('What is PostgreSQL?');
 \unset FETCH_COUNT
 \set QUIET on \\ \pset recordsep '\n' \\ \pset tuples_only off \\ \pset format aligned \\ \set QUIET off
 
 \echo
 \echo == 7. Enrichment: a new column, filled by UPDATE
-ALTER TABLE packages ADD one_line text;
+ALTER TABLE packages ADD library boolean;
 
 \echo
-\set QUIET on \\ \x on \\ \set QUIET off
-\echo ... summarising 5 descriptions
-UPDATE packages SET one_line = llama_generate('Summarise in one line: ' || description, max_tokens => 40)
- WHERE name IN (SELECT name FROM packages ORDER BY md5(name) LIMIT 5)
-RETURNING name, one_line, summary;
-\set QUIET on \\ \x off \\ \set QUIET off
+\echo ... judging 500 packages
+UPDATE packages SET library = llama_filter(about, 'The package is a library.');
+\echo
+SELECT section, count(*) AS packages, count(*) FILTER (WHERE library) AS libraries
+  FROM packages GROUP BY section ORDER BY section;
 
 \echo == 8. What the executor makes of it: cheap conditions first, then calls for several rows at once (Llama Batch)
 EXPLAIN (ANALYZE, COSTS off)

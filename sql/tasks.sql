@@ -91,6 +91,7 @@ BEGIN
 	RETURN plan #>> '{0,Plan,Generated Tokens}';
 END $$;
 SET llama3.max_tokens = 1;
+SET llama3.enable_batching = on;
 SELECT name, bool_and(n <= most) AS at_most, bool_or(n = most) AS reached
 FROM unnest(ARRAY['The box was broken.', 'x', 'What a day it was at the sea.', 'All of it.']) body, LATERAL (VALUES
 	('summarize', format('llama_summarize(%L, 3)', body), 32 + 3 * 3),
@@ -100,6 +101,7 @@ FROM unnest(ARRAY['The box was broken.', 'x', 'What a day it was at the sea.', '
 	LATERAL pg_temp.generated(call) n
 GROUP BY name ORDER BY name;
 RESET llama3.max_tokens;
+RESET llama3.enable_batching;
 -- what is asked matters
 SELECT llama_summarize('A long text.', 5) <> llama_summarize('A long text.', 6) AS max_words,
 	llama_summarize('A long text.') = llama_summarize('A long text.', 50, NULL) AS default_max_words,
@@ -132,12 +134,14 @@ CREATE TEMP VIEW answers AS SELECT id, llama_classify_multi(body, :labels, thres
 	llama_translate(body, 'French') AS french, llama_redact(body) AS redacted, llama_fix_grammar(body) AS corrected,
 	llama_classify_prob(body, :labels, calibrate => true) AS calibrated
 FROM tickets WHERE id < 8;
+SET llama3.enable_batching = on;
 CREATE TEMP TABLE together AS SELECT * FROM answers;
 SET llama3.enable_batching = off;
 CREATE TEMP TABLE one_by_one AS SELECT * FROM answers;
-RESET llama3.enable_batching;
+SET llama3.enable_batching = on;
 SELECT count(*), bool_and(a IS NOT DISTINCT FROM b) AS same, bool_and(a.labels_of_the_row) AS labels_of_the_row FROM together a JOIN one_by_one b USING (id);
 EXPLAIN (COSTS off) SELECT llama_score(body, 'x') FROM tickets WHERE llama_rank('y', body) > 0.5;
+RESET llama3.enable_batching;
 
 -- wrong arguments raise, before any work, also under on_error = 'null'
 \pset format unaligned

@@ -10,8 +10,8 @@
  * callback gives up what is left.
  *
  * As soon as a request is seen to be done its outputs are copied to local
- * memory and its slot is freed: slots are scarce, and a cursor may keep a
- * finished answer for hours.
+ * memory and its payload is freed.  Its slot was freed by the worker: a cursor
+ * may leave finished answers unread for hours, and slots are everybody's.
  *
  *-------------------------------------------------------------------------
  */
@@ -34,7 +34,10 @@ struct LlamaRequest
 {
 	dlist_node	node;			/* in requests */
 	ResourceOwner owner;
-	LlamaSlot  *slot;			/* NULL once done and copied */
+	LlamaSlot  *slot;			/* NULL once done and copied; ours while the
+								 * payload is not done */
+	dsa_pointer payload;
+	int			model;			/* pinned by the slot; -1: not yet */
 	L3RequestKind kind;
 	L3Result	result;			/* as of the last llama_wait */
 
@@ -58,7 +61,7 @@ llama_release(LlamaRequest *request)
 {
 	dlist_delete(&request->node);
 	if (request->slot != NULL)
-		llama_slot_release(request->slot);
+		llama_slot_release(request->slot, request->payload);
 	MemoryContextDelete(request->context);
 }
 
@@ -157,6 +160,8 @@ fill_payload(LlamaPayload *payload, const LlamaPayload *layout, const L3Request 
 	char	   *base = (char *) payload;
 
 	*payload = *layout;
+	pg_atomic_init_u32(&payload->done, 0);
+	pg_atomic_init_u64(&payload->wanted_bytes, PG_INT64_MAX);
 	memcpy(base + layout->tokens, request->tokens, request->n_tokens * sizeof(int32));
 	if (layout->stop != 0 && request->n_stops > 0)
 	{
@@ -188,8 +193,6 @@ register_callbacks(void)
 	callbacks_registered = true;
 }
 
-static void collect_done(void);
-
 LlamaRequest *
 llama_submit(const LlamaModel *model, LlamaFunction function, const L3Request *input)
 {
@@ -217,10 +220,11 @@ llama_submit(const LlamaModel *model, LlamaFunction function, const L3Request *i
 	request->context = context;
 	request->owner = CurrentResourceOwner;
 	request->kind = fitted.kind;
+	request->model = -1;
 	dlist_push_tail(&requests, &request->node);
 
 	/* From here the resource owner cleans up. */
-	slot = llama_slot_acquire(collect_done);
+	slot = llama_slot_acquire();
 	request->slot = slot;
 	slot->database = MyDatabaseId;
 	slot->role = GetUserId();
@@ -237,6 +241,7 @@ llama_submit(const LlamaModel *model, LlamaFunction function, const L3Request *i
 	}
 	slot->model = model->index;
 	slot->generation = model->generation;
+	request->model = model->index;
 
 	slot->payload = dsa_allocate_extended(llama_payloads(), size,
 										  DSA_ALLOC_HUGE | DSA_ALLOC_NO_OOM);
@@ -247,6 +252,7 @@ llama_submit(const LlamaModel *model, LlamaFunction function, const L3Request *i
 	payload = dsa_get_address(llama_payloads(), slot->payload);
 	fill_payload(payload, &layout, &fitted);
 	pg_atomic_fetch_add_u64(&llama_shared->payload_bytes, size);
+	request->payload = slot->payload;
 
 	llama_slot_enqueue(slot);
 	return request;
@@ -266,12 +272,11 @@ copy_out(LlamaRequest *request, const void *from, Size size)
 	return copy;
 }
 
-/* The request is done: copy the outputs and free the slot. */
+/* The request is done: copy the outputs and free the payload. */
 static void
 collect(LlamaRequest *request)
 {
-	LlamaPayload *payload = dsa_get_address(llama_payloads(), request->slot->payload);
-	LlamaSlot  *slot = request->slot;
+	LlamaPayload *payload = dsa_get_address(llama_payloads(), request->payload);
 	L3Request	shared;
 
 	llama_payload_request(payload, &shared);
@@ -291,32 +296,7 @@ collect(LlamaRequest *request)
 											  sizeof(float) * payload->n_embd);
 	}
 	request->slot = NULL;
-	llama_slot_release(slot);
-}
-
-static bool
-slot_done(const LlamaSlot *slot)
-{
-	if (pg_atomic_read_u32(unconstify(pg_atomic_uint32 *, &slot->state)) != LLAMA_SLOT_DONE)
-		return false;
-	/* Pairs with the barrier in set_state. */
-	pg_read_barrier();
-	return true;
-}
-
-/* Free the slots of this backend's requests that are done. */
-static void
-collect_done(void)
-{
-	dlist_iter	iter;
-
-	dlist_foreach(iter, &requests)
-	{
-		LlamaRequest *request = dlist_container(LlamaRequest, node, iter.cur);
-
-		if (request->slot != NULL && slot_done(request->slot))
-			collect(request);
-	}
+	llama_payload_free(request->payload);
 }
 
 bool
@@ -328,8 +308,8 @@ llama_uses_model(int index)
 	{
 		LlamaRequest *request = dlist_container(LlamaRequest, node, iter.cur);
 
-		if (request->slot != NULL && request->slot->generation != 0 &&
-			request->slot->model == index && !slot_done(request->slot))
+		if (request->slot != NULL && request->model == index &&
+			!(DsaPointerIsValid(request->payload) && llama_payload_done(request->payload)))
 			return true;
 	}
 	return false;
@@ -338,7 +318,7 @@ llama_uses_model(int index)
 bool
 llama_is_done(const LlamaRequest *request)
 {
-	return request->slot == NULL || slot_done(request->slot);
+	return request->slot == NULL || llama_payload_done(request->payload);
 }
 
 /* Take the published counters into the request's result. */
@@ -364,18 +344,20 @@ llama_wait(LlamaRequest *request, int64 n_bytes_seen)
 		wait_event = llama_wait_event("Llama3Engine");
 	while (request->slot != NULL)
 	{
-		LlamaSlot  *slot = request->slot;
+		LlamaPayload *payload = dsa_get_address(llama_payloads(), request->payload);
 
 		ResetLatch(MyLatch);
-		pg_atomic_write_u64(&slot->wanted_bytes, n_bytes_seen);
+		pg_atomic_write_u64(&payload->wanted_bytes, n_bytes_seen);
 		/* The worker publishes first and then reads what is wanted. */
 		pg_memory_barrier();
-		if (slot_done(slot))
+		snapshot(request);
+		/* Only if it is not done after that, the snapshot was of our slot. */
+		pg_read_barrier();
+		if (llama_payload_done(request->payload))
 		{
 			collect(request);
 			break;
 		}
-		snapshot(request);
 		if (request->result.n_bytes > n_bytes_seen)
 			return false;
 
@@ -401,7 +383,7 @@ payload_view(const LlamaRequest *request)
 {
 	L3Request	view;
 
-	llama_payload_request(dsa_get_address(llama_payloads(), request->slot->payload), &view);
+	llama_payload_request(dsa_get_address(llama_payloads(), request->payload), &view);
 	return view;
 }
 

@@ -20,7 +20,11 @@
  *						payload and slot.  A worker that exits puts its running
  *						slots back to QUEUED: answers are pure functions, so
  *						another worker gives the same one
- *	LLAMA_SLOT_DONE		the backend, which reads the answer and frees both
+ *
+ * When the answer is there the worker marks the payload done, which makes it the
+ * backend's alone, and frees the slot: a backend may leave answers unread for
+ * hours (a cursor, a client that does not read), and slots are everybody's.
+ * So a backend looks at its slot only while its payload is not done.
  *
  * Lock order: registry_lock, then queue_lock.  No lock is held while waiting.
  *

@@ -116,6 +116,17 @@ llama_payload_request(LlamaPayload *payload, L3Request *request)
 	request->out_embedding = at(payload, payload->out_embedding);
 }
 
+bool
+llama_payload_done(dsa_pointer pointer)
+{
+	LlamaPayload *payload = dsa_get_address(llama_payloads(), pointer);
+	bool		done = pg_atomic_read_u32(&payload->done) != 0;
+
+	/* Pairs with the barriers in llama_slot_finish. */
+	pg_read_barrier();
+	return done;
+}
+
 /* ----------------------------------------------------------------
  *		Free slots and the line before them
  * ----------------------------------------------------------------
@@ -148,18 +159,22 @@ wake_first_waiter(void)
 	}
 }
 
+void
+llama_payload_free(dsa_pointer pointer)
+{
+	LlamaPayload *payload = dsa_get_address(llama_payloads(), pointer);
+
+	pg_atomic_fetch_sub_u64(&llama_shared->payload_bytes, payload->size);
+	dsa_free(llama_payloads(), pointer);
+}
+
 /* Free payload, pin and slot.  Hold queue_lock; the slot is in no list. */
 static void
 free_slot(LlamaSlot *slot)
 {
 	if (DsaPointerIsValid(slot->payload))
-	{
-		LlamaPayload *payload = dsa_get_address(llama_payloads(), slot->payload);
-
-		pg_atomic_fetch_sub_u64(&llama_shared->payload_bytes, payload->size);
-		dsa_free(llama_payloads(), slot->payload);
-		slot->payload = InvalidDsaPointer;
-	}
+		llama_payload_free(slot->payload);
+	slot->payload = InvalidDsaPointer;
 	if (slot->generation != 0)
 	{
 		llama_model_unpin(slot->model);
@@ -203,7 +218,6 @@ try_acquire(LlamaBackend *self)
 	pg_atomic_write_u32(&slot->n_out, 0);
 	pg_atomic_write_u32(&slot->n_prompt_done, 0);
 	pg_atomic_write_u32(&slot->n_cached, 0);
-	pg_atomic_write_u64(&slot->wanted_bytes, PG_INT64_MAX);
 	set_state(slot, LLAMA_SLOT_FILLING);
 
 	/* Two slots may have been freed for one wake-up. */
@@ -227,13 +241,8 @@ llama_slot_stop_waiting(void)
 	LWLockRelease(llama_shared->queue_lock);
 }
 
-/*
- * collect is called before each sleep: the backend frees the slots of its own
- * requests that are done, so that backends which hold several never wait for
- * each other.
- */
 LlamaSlot *
-llama_slot_acquire(void (*collect) (void))
+llama_slot_acquire(void)
 {
 	static uint32 wait_event = 0;
 	LlamaBackend *self = &llama_shared->backends[llama_proc_number(MyProc)];
@@ -251,7 +260,6 @@ llama_slot_acquire(void (*collect) (void))
 	{
 		for (;;)
 		{
-			collect();
 			ResetLatch(MyLatch);
 			LWLockAcquire(llama_shared->queue_lock, LW_EXCLUSIVE);
 			slot = try_acquire(self);
@@ -294,9 +302,15 @@ llama_slot_enqueue(LlamaSlot *slot)
 }
 
 void
-llama_slot_release(LlamaSlot *slot)
+llama_slot_release(LlamaSlot *slot, dsa_pointer payload)
 {
 	LWLockAcquire(llama_shared->queue_lock, LW_EXCLUSIVE);
+	if (DsaPointerIsValid(payload) && llama_payload_done(payload))
+	{
+		LWLockRelease(llama_shared->queue_lock);
+		llama_payload_free(payload);
+		return;
+	}
 	switch ((LlamaSlotState) pg_atomic_read_u32(&slot->state))
 	{
 		case LLAMA_SLOT_RUNNING:
@@ -310,7 +324,6 @@ llama_slot_release(LlamaSlot *slot)
 			free_slot(slot);
 			break;
 		case LLAMA_SLOT_FILLING:
-		case LLAMA_SLOT_DONE:
 			free_slot(slot);
 			break;
 		case LLAMA_SLOT_FREE:
@@ -368,12 +381,18 @@ llama_slot_finish(LlamaSlot *slot, const L3Result *result)
 	else
 	{
 		LlamaPayload *payload = dsa_get_address(llama_payloads(), slot->payload);
+		int			proc_number = slot->proc_number;
 
 		payload->result = *result;
 		pg_atomic_fetch_add_u64(result->status == L3_OK ? &llama_shared->n_done :
 								&llama_shared->n_failed, 1);
-		set_state(slot, LLAMA_SLOT_DONE);
-		wake(slot->proc_number);
+		slot->payload = InvalidDsaPointer;
+		/* The result before the mark, and the mark before the slot is reused. */
+		pg_write_barrier();
+		pg_atomic_write_u32(&payload->done, 1);
+		pg_write_barrier();
+		free_slot(slot);
+		wake(proc_number);
 	}
 	LWLockRelease(llama_shared->queue_lock);
 }

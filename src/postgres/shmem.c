@@ -110,7 +110,6 @@ init_queue(LlamaShared *shared)
 		pg_atomic_init_u32(&slot->n_out, 0);
 		pg_atomic_init_u32(&slot->n_prompt_done, 0);
 		pg_atomic_init_u32(&slot->n_cached, 0);
-		pg_atomic_init_u64(&slot->wanted_bytes, 0);
 		dlist_push_tail(&shared->free_slots, &slot->node);
 	}
 }

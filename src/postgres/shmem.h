@@ -84,9 +84,10 @@ typedef enum LlamaSlotState
 	LLAMA_SLOT_FREE = 0,
 	LLAMA_SLOT_FILLING,
 	LLAMA_SLOT_QUEUED,
-	LLAMA_SLOT_RUNNING,
-	LLAMA_SLOT_DONE
+	LLAMA_SLOT_RUNNING
 } LlamaSlotState;
+
+#define LLAMA_N_SLOT_STATES		4
 
 typedef struct LlamaSlot
 {
@@ -119,8 +120,6 @@ typedef struct LlamaSlot
 	pg_atomic_uint32 n_out;
 	pg_atomic_uint32 n_prompt_done;
 	pg_atomic_uint32 n_cached;
-	/* [A] The backend sleeps until n_bytes is more than this, or done. */
-	pg_atomic_uint64 wanted_bytes;
 } LlamaSlot;
 
 /*
@@ -132,7 +131,14 @@ typedef struct LlamaPayload
 {
 	Size		size;
 	L3Request	request;		/* its pointers mean nothing here */
-	L3Result	result;			/* complete once the slot is DONE */
+	/*
+	 * [A] Set once, under queue_lock, when the result is complete: the payload
+	 * is the backend's then, and the slot has gone to somebody else.
+	 */
+	pg_atomic_uint32 done;
+	/* [A] The backend sleeps until n_bytes is more than this, or done. */
+	pg_atomic_uint64 wanted_bytes;
+	L3Result	result;
 	int32		n_embd;
 	Size		tokens;
 	Size		stop;
@@ -240,13 +246,20 @@ extern Size llama_payload_layout(const L3Request *request, int32 n_embd, LlamaPa
 extern PGDLLEXPORT void llama_payload_request(LlamaPayload *payload, L3Request *request);
 
 /* Take a free slot (-> FILLING), waiting in turn. */
-extern LlamaSlot *llama_slot_acquire(void (*collect) (void));
+extern LlamaSlot *llama_slot_acquire(void);
 /* Leave the line of waiters, at exit. */
 extern void llama_slot_stop_waiting(void);
 /* FILLING -> QUEUED, and wake the workers. */
 extern void llama_slot_enqueue(LlamaSlot *slot);
-/* The backend gives its slot up, in whatever state it is. */
-extern void llama_slot_release(LlamaSlot *slot);
+/*
+ * The backend gives its request up, in whatever state it is.  payload is what
+ * slot->payload was, which may have parted from the slot.
+ */
+extern void llama_slot_release(LlamaSlot *slot, dsa_pointer payload);
+/* Has the payload's request ended?  What was written before is seen then. */
+extern bool llama_payload_done(dsa_pointer payload);
+/* Free a payload that is done. */
+extern void llama_payload_free(dsa_pointer payload);
 
 /* Oldest queued slot of the backend that waits longest for its turn and for
  * which allowed() is true (NULL: none).  It stays QUEUED; hold queue_lock. */
@@ -254,7 +267,10 @@ extern PGDLLEXPORT LlamaSlot *llama_queue_next(bool (*allowed) (const LlamaSlot 
 											   void *ctx);
 /* QUEUED -> RUNNING; hold queue_lock. */
 extern PGDLLEXPORT void llama_slot_take(LlamaSlot *slot, int worker);
-/* RUNNING or QUEUED -> DONE with this result (free when abandoned). */
+/*
+ * RUNNING or QUEUED -> FREE: the payload with this result is the backend's now
+ * (freed when abandoned).
+ */
 extern PGDLLEXPORT void llama_slot_finish(LlamaSlot *slot, const L3Result *result);
 /*
  * RUNNING -> QUEUED, at the front (free when abandoned).  failed: the worker

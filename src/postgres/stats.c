@@ -165,7 +165,6 @@ static const char *const slot_states[] = {
 	[LLAMA_SLOT_FILLING] = "filling",
 	[LLAMA_SLOT_QUEUED] = "queued",
 	[LLAMA_SLOT_RUNNING] = "running",
-	[LLAMA_SLOT_DONE] = "done",
 };
 
 static const char *const function_names[] = {
@@ -415,7 +414,7 @@ llama_stat_workers(PG_FUNCTION_ARGS)
 
 /* How many slots are in a state, and how many backends wait for one. */
 static void
-count_slots(int counts[LLAMA_SLOT_DONE + 1], int *waiting)
+count_slots(int counts[LLAMA_N_SLOT_STATES], int *waiting)
 {
 	dlist_iter	iter;
 
@@ -433,7 +432,7 @@ llama_stat(PG_FUNCTION_ARGS)
 {
 	TupleDesc	tupdesc;
 	Row			row = {0};
-	int			counts[LLAMA_SLOT_DONE + 1] = {0};
+	int			counts[LLAMA_N_SLOT_STATES] = {0};
 	int			waiting;
 	uint64		prefill = 0;
 	uint64		cached = 0;

@@ -261,6 +261,12 @@ finish(Running *running)
 	running->slot = NULL;
 }
 
+static LlamaPayload *
+slot_payload(const LlamaSlot *slot)
+{
+	return dsa_get_address(llama_payloads(), slot->payload);
+}
+
 /* Publish how far a request is, and wake its backend if it waits for that. */
 static void
 publish(LlamaSlot *slot, const L3Result *result)
@@ -281,7 +287,7 @@ publish(LlamaSlot *slot, const L3Result *result)
 		pg_atomic_write_u64(&slot->n_bytes, result->n_bytes);
 		/* Pairs with llama_wait, which writes what it wants and then reads. */
 		pg_memory_barrier();
-		if ((uint64) result->n_bytes > pg_atomic_read_u64(&slot->wanted_bytes))
+		if ((uint64) result->n_bytes > pg_atomic_read_u64(&slot_payload(slot)->wanted_bytes))
 			SetLatch(&ProcGlobal->allProcs[slot->proc_number].procLatch);
 	}
 }
@@ -403,12 +409,6 @@ fail_slot(LlamaSlot *slot, const L3Error *err)
 		strlcpy(result.error.message, "the request does not fit into the engine's memory",
 				sizeof(result.error.message));
 	llama_slot_finish(slot, &result);
-}
-
-static LlamaPayload *
-slot_payload(const LlamaSlot *slot)
-{
-	return dsa_get_address(llama_payloads(), slot->payload);
 }
 
 /* Can the engine take the request at once?  Its model is attached. */

@@ -75,6 +75,22 @@ is($node->safe_psql('postgres', "SELECT count(*) FROM pg_stat_activity WHERE que
 	'1', 'while the thousand rows still run');
 finish_sql($greedy);
 is($greedy->{out}, '1000', 'which are answered too');
+
+# --- answers that nobody fetches hold no places
+my @idle = map {
+	spawn_sql($node, "BEGIN; DECLARE c CURSOR FOR SELECT llama_generate('row ' || i, max_tokens => 8) FROM generate_series(1, 1000) i; FETCH 30 FROM c; SELECT pg_sleep(60)")
+} 1 .. 3;
+my $asleep = "FROM pg_stat_activity WHERE query LIKE '%FETCH 30%' AND wait_event = 'PgSleep'";
+wait_until('three cursors rest', sub { $node->safe_psql('postgres', "SELECT count(*) $asleep") eq '3' });
+wait_until('their answers are there', sub { $node->safe_psql('postgres', 'SELECT queued + running FROM llama_stat') eq '0' });
+is($node->safe_psql('postgres', 'SELECT slots_in_use, payload_bytes > 0 FROM llama_stat'), '0|t',
+	'cursors that rest hold answers and no places');
+is($node->safe_psql('postgres', "SET statement_timeout = '30s'; SELECT llama_generate('question 1', max_tokens => 12)"),
+	$alone{1}, 'others are answered');
+is($node->safe_psql('postgres', "SELECT count(*) $asleep"), '3', 'while they rest');
+$node->safe_psql('postgres', "SELECT pg_cancel_backend(pid) $asleep");
+finish_sql($_) for @idle;
+nothing_left_behind($node, $segments, 'after cursors that rested');
 $node->stop;
 
 done_testing();

@@ -252,7 +252,7 @@ sub rows
 	my ($rows, $query) = @_;
 	$rows //= 'none';
 	return $rows if $query =~ /ORDER BY q::text/;
-	return join("\n", sort split(/\n/, $rows));
+	return join("\n", sort split(/\n/, $rows, -1));
 }
 
 # ----------------------------------------------- errors, cancels and crashes

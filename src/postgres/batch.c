@@ -193,7 +193,7 @@ begin_answer(const CallSite *site, Answer *answer)
 {
 	PG_TRY();
 	{
-		llama_call_begin(&answer->call, site->kind, site->fcinfo);
+		llama_call_begin(&answer->call, site->kind, answer->context, site->fcinfo);
 	}
 	PG_CATCH();
 	{
@@ -229,11 +229,12 @@ get_answer(BatchState *state, const CallSite *site)
 
 	state->n_made++;
 	context = AllocSetContextCreate(state->context, "llama3 answer", ALLOCSET_SMALL_SIZES);
-	old = MemoryContextSwitchTo(context);
-	answer = palloc0(sizeof(Answer));
+	answer = MemoryContextAllocZero(context, sizeof(Answer));
 	answer->context = context;
 	answer->n_rows = 1;
 	memcpy(answer->digest, digest, sizeof(digest));
+	/* What beginning leaves behind goes with the row's arguments. */
+	old = MemoryContextSwitchTo(state->arg_econtext->ecxt_per_tuple_memory);
 	begin_answer(site, answer);
 	MemoryContextSwitchTo(old);
 	entry = hash_search(state->answers, digest, HASH_ENTER, NULL);

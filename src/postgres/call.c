@@ -53,23 +53,23 @@ llama_call_give_up(LlamaCall *call)
 		llama_release(call->requests[--call->n_requests]);
 }
 
+void *
+llama_call_keep(LlamaCall *call, const void *bytes, Size n)
+{
+	void	   *copy = MemoryContextAlloc(call->context, n);
+
+	memcpy(copy, bytes, n);
+	return copy;
+}
+
 void
-llama_call_begin(LlamaCall *call, const LlamaCallKind *kind, FunctionCallInfo fcinfo)
+llama_call_begin(LlamaCall *call, const LlamaCallKind *kind, MemoryContext context,
+				 FunctionCallInfo fcinfo)
 {
 	memset(call, 0, sizeof(*call));
 	call->kind = kind;
+	call->context = context;
 	kind->begin(fcinfo, call);
-}
-
-bool
-llama_call_ready(const LlamaCall *call)
-{
-	for (int i = 0; i < call->n_requests; i++)
-	{
-		if (!llama_is_done(call->requests[i]))
-			return false;
-	}
-	return true;
 }
 
 void
@@ -120,6 +120,6 @@ llama_call(FunctionCallInfo fcinfo, const LlamaCallKind *kind)
 {
 	LlamaCall	call;
 
-	llama_call_begin(&call, kind, fcinfo);
+	llama_call_begin(&call, kind, CurrentMemoryContext, fcinfo);
 	return llama_call_finish(&call, &fcinfo->isnull);
 }

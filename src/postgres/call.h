@@ -26,8 +26,9 @@ typedef struct LlamaCallKind
 
 	/*
 	 * Read the arguments and submit with llama_call_submit.  Without a
-	 * request, and unless is_answered is set, the result is NULL.  State that finish needs is allocated in
-	 * CurrentMemoryContext and copied: the arguments are gone by then.
+	 * request, and unless is_answered is set, the result is NULL.  What
+	 * finish needs is kept by llama_call_keep: the arguments, and all else in
+	 * CurrentMemoryContext, are gone by then.
 	 */
 	void		(*begin) (FunctionCallInfo fcinfo, LlamaCall *call);
 	/* All requests have answers.  The result is in CurrentMemoryContext. */
@@ -49,7 +50,8 @@ struct LlamaCall
 	LlamaRequest *requests[LLAMA_MAX_CALL_REQUESTS];
 	int			n_requests;
 	bool		is_answered;	/* by begin: finish needs no request */
-	void	   *state;			/* of begin */
+	MemoryContext context;		/* lives until the call is finished */
+	void	   *state;			/* of begin, in context */
 	LlamaUsage	usage;			/* set by llama_call_finish */
 };
 
@@ -60,16 +62,20 @@ struct LlamaCall
 extern bool llama_call_submit(LlamaCall *call, const LlamaModel *model,
 							  LlamaFunction function, const L3Request *request);
 
+/* For begin.  A copy of n bytes that lives until the call is finished. */
+extern void *llama_call_keep(LlamaCall *call, const void *bytes, Size n);
+
 /*
  * The halves.  A call that has begun must be finished or given up; on an
- * error its requests are given up by their resource owner.
+ * error its requests are given up by their resource owner.  What outlives
+ * beginning is in context; the rest of what it allocates, in
+ * CurrentMemoryContext, may go.
  */
-extern void llama_call_begin(LlamaCall *call, const LlamaCallKind *kind, FunctionCallInfo fcinfo);
+extern void llama_call_begin(LlamaCall *call, const LlamaCallKind *kind, MemoryContext context,
+							 FunctionCallInfo fcinfo);
 extern Datum llama_call_finish(LlamaCall *call, bool *isnull);
 extern void llama_call_give_up(LlamaCall *call);
 extern void llama_usage_add(LlamaUsage *sum, const LlamaUsage *more);
-/* Would llama_call_finish return without waiting? */
-extern bool llama_call_ready(const LlamaCall *call);
 
 /* Both halves at once, for the functions themselves. */
 extern Datum llama_call(FunctionCallInfo fcinfo, const LlamaCallKind *kind);

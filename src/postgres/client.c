@@ -315,12 +315,6 @@ llama_uses_model(int index)
 	return false;
 }
 
-bool
-llama_is_done(const LlamaRequest *request)
-{
-	return request->slot == NULL || llama_payload_done(request->payload);
-}
-
 /* Take the published counters into the request's result. */
 static void
 snapshot(LlamaRequest *request)

@@ -139,7 +139,8 @@ submit_text(LlamaCall *call, const LlamaModel *model, const ClassifyArgs *args, 
 static void
 begin_classify(FunctionCallInfo fcinfo, LlamaCall *call)
 {
-	ClassifyState *state = palloc(sizeof(ClassifyState));
+	ClassifyState state;
+	ArrayType  *array;
 	ClassifyArgs args = {.task = {"", 0}};
 	bool		calibrate = !PG_ARGISNULL(4) && PG_GETARG_BOOL(4);
 	const LlamaModel *model;
@@ -152,10 +153,11 @@ begin_classify(FunctionCallInfo fcinfo, LlamaCall *call)
 	args.examples = read_examples(fcinfo, 3, &args.labels, &args.n_examples);
 	model = llama_model_arg(fcinfo, 5);
 
-	state->n = args.labels.n;
-	state->given = args.labels.given;
-	state->array = PG_GETARG_ARRAYTYPE_P_COPY(1);
-	call->state = state;
+	array = PG_GETARG_ARRAYTYPE_P(1);
+	state.n = args.labels.n;
+	state.given = llama_call_keep(call, args.labels.given, state.n * sizeof(int));
+	state.array = llama_call_keep(call, array, VARSIZE(array));
+	call->state = llama_call_keep(call, &state, sizeof(state));
 	if (submit_text(call, model, &args, llama_text_utf8(PG_GETARG_DATUM(0))) && calibrate)
 		(void) submit_text(call, model, &args, no_content);
 }

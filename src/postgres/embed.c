@@ -87,7 +87,7 @@ begin_embed(FunctionCallInfo fcinfo, LlamaCall *call)
 	const LlamaModel *model;
 	L3Pooling	pooling;
 	int			n_embd;
-	int		   *dimensions = palloc(sizeof(int));
+	int			dimensions;
 
 	if (PG_ARGISNULL(0))
 		return;
@@ -95,8 +95,8 @@ begin_embed(FunctionCallInfo fcinfo, LlamaCall *call)
 	(void) llama_int_arg(fcinfo, 1, "dimensions", false, 1, L3_MAX_EMBD, 1);
 	model = llama_model_arg(fcinfo, 3);
 	n_embd = (int) model->hparams.n_embd;
-	*dimensions = llama_int_arg(fcinfo, 1, "dimensions", false, 1, n_embd, n_embd);
-	call->state = dimensions;
+	dimensions = llama_int_arg(fcinfo, 1, "dimensions", false, 1, n_embd, n_embd);
+	call->state = llama_call_keep(call, &dimensions, sizeof(dimensions));
 	(void) submit_embedding(call, model, LLAMA_FN_EMBED, llama_text_utf8(PG_GETARG_DATUM(0)),
 							pooling);
 }

@@ -72,7 +72,8 @@ encode_questions(const LlamaModel *model, const LlamaLabels *labels, LlamaIds *q
 static void
 begin_classify_multi(FunctionCallInfo fcinfo, LlamaCall *call)
 {
-	MultiState *state = palloc(sizeof(MultiState));
+	MultiState	state;
+	ArrayType  *array;
 	LlamaLabels labels;
 	LlamaText	task = {"", 0};
 	const LlamaModel *model;
@@ -85,13 +86,14 @@ begin_classify_multi(FunctionCallInfo fcinfo, LlamaCall *call)
 	llama_labels_arg(fcinfo, 1, &llama_noun_label, MIN_MULTI_LABELS, &labels);
 	if (!PG_ARGISNULL(2))
 		task = llama_text_utf8(PG_GETARG_DATUM(2));
-	state->threshold = llama_float_arg(fcinfo, 3, "threshold", 0, 1, DEFAULT_THRESHOLD);
+	state.threshold = llama_float_arg(fcinfo, 3, "threshold", 0, 1, DEFAULT_THRESHOLD);
 	model = llama_model_arg(fcinfo, 4);
 
-	state->n = labels.n;
-	state->given = labels.given;
-	state->array = PG_GETARG_ARRAYTYPE_P_COPY(1);
-	call->state = state;
+	array = PG_GETARG_ARRAYTYPE_P(1);
+	state.n = labels.n;
+	state.given = llama_call_keep(call, labels.given, state.n * sizeof(int));
+	state.array = llama_call_keep(call, array, VARSIZE(array));
+	call->state = llama_call_keep(call, &state, sizeof(state));
 	questions = palloc0(labels.n * sizeof(LlamaIds));
 	llama_multi_prompt(&chat, task, llama_text_utf8(PG_GETARG_DATUM(0)));
 	if (llama_encode_opening(model, &chat, &prompt) &&
@@ -157,7 +159,7 @@ read_levels(FunctionCallInfo fcinfo, int first, ScoreState *state)
 static void
 begin_score(FunctionCallInfo fcinfo, LlamaCall *call)
 {
-	ScoreState *state = palloc(sizeof(ScoreState));
+	ScoreState	state;
 	LlamaText	criterion;
 	LlamaText  *levels;
 	const LlamaModel *model;
@@ -167,22 +169,22 @@ begin_score(FunctionCallInfo fcinfo, LlamaCall *call)
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
 		return;
 	criterion = llama_instruction_arg(fcinfo, 1, "criterion");
-	read_levels(fcinfo, 2, state);
+	read_levels(fcinfo, 2, &state);
 	model = llama_model_arg(fcinfo, 4);
 
-	call->state = state;
-	levels = palloc(state->n_levels * sizeof(LlamaText));
-	for (int i = 0; i < state->n_levels; i++)
+	call->state = llama_call_keep(call, &state, sizeof(state));
+	levels = palloc(state.n_levels * sizeof(LlamaText));
+	for (int i = 0; i < state.n_levels; i++)
 	{
-		char	   *digits = psprintf("%d", state->low + i);
+		char	   *digits = psprintf("%d", state.low + i);
 
 		levels[i] = (LlamaText) {digits, strlen(digits)};
 	}
-	llama_score_prompt(&chat, criterion, state->low, state->low + state->n_levels - 1,
+	llama_score_prompt(&chat, criterion, state.low, state.low + state.n_levels - 1,
 					   llama_text_utf8(PG_GETARG_DATUM(0)));
 	if (llama_encode_chat(model, &chat, &prompt))
 		(void) llama_choice_submit(call, model, LLAMA_FN_SCORE, &prompt, LLAMA_CLOSE_ALIKE,
-								   levels, state->n_levels);
+								   levels, state.n_levels);
 }
 
 static Datum

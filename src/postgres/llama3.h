@@ -179,9 +179,6 @@ extern LlamaRequest *llama_submit(const LlamaModel *model, LlamaFunction functio
  */
 extern bool llama_wait(LlamaRequest *request, int64 n_bytes_seen);
 
-/* Is the request done, so that llama_wait would not sleep? */
-extern bool llama_is_done(const LlamaRequest *request);
-
 /*
  * The published state (a snapshot taken by llama_wait), and the outputs, NULL
  * where the kind has none.  Ask again after each llama_wait: the outputs move

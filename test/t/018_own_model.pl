@@ -12,7 +12,9 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Llama3Test;
 
-my $dir = model_directory();
+# A directory that no other test has put models into.
+my $dir = model_directory() . '/own';
+make_path($dir);
 my $user = getpwuid($<);
 my @tiny = qw(--preset tiny --type q8_0 --seed 3);
 my @tiny_hf = qw(--preset tiny --type bf16 --seed 3 --chat llama31);
@@ -56,7 +58,7 @@ sub change
 	put($to, $_);
 }
 
-my $node = start_node('main', "llama3.models = ''");
+my $node = start_node('main', "llama3.models = ''", "llama3.model_directory = '$dir'");
 
 # Run SQL; its messages without psql's prefix, with the model directory as DIR.
 sub messages_of
@@ -510,7 +512,7 @@ NOTICE:  model "hf" cannot chat$/m, 'a directory without tokenizer_config.json')
 $node->safe_psql('postgres', 'SELECT llama_unload_model(name) FROM llama_models');
 
 # A name that is being loaded: its backend is stopped meanwhile.
-make_model('large.gguf', qw(--preset tiny --layers 12 --embd 1280 --heads 20 --kv-heads 4 --head-dim 64
+make_model('own/large.gguf', qw(--preset tiny --layers 12 --embd 1280 --heads 20 --kv-heads 4 --head-dim 64
 	--ff 5120 --type q8_0 --chat llama31 --seed 4));
 my $client = spawn_sql($node, "SELECT llama_load_model('large.gguf')");
 wait_until('the load runs', sub {

@@ -4,9 +4,9 @@
  * What the model is worth on held-out packages; psql runs it for quality, with
  * the variables task (of the classification) and parallel (rows at once).
  *
- * A backend asks for one row at a time, so the rows are spread over parallel
- * workers, whose requests fill the engine's batches.  PostgreSQL hands out
- * tables by the page: the low fillfactor gives about one row to each.
+ * The rows are spread over parallel workers, so that more than one process makes
+ * prompts.  PostgreSQL hands out tables by the page: the low fillfactor gives
+ * about one row to each.
  *
  * Nearest neighbours are found in SQL too.  For vectors of length 1 the largest
  * cosine is the smallest Euclidean distance, which contrib's cube computes in

@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bytes.h"
 #include "half.h"
 #include "tokenizer.h"
 
@@ -48,9 +49,7 @@
 
 typedef struct Header
 {
-	char	   *data;
-	size_t		size;
-	size_t		capacity;
+	Bytes		bytes;
 	uint64_t	n_keys;
 } Header;
 
@@ -60,43 +59,16 @@ typedef struct Header
  */
 
 static void
-put(Header *h, const void *data, size_t size)
-{
-	if (h->size + size > h->capacity)
-	{
-		h->capacity = (h->size + size) * 2;
-		h->data = realloc(h->data, h->capacity);
-		if (h->data == NULL)
-			tr_fail("out of memory for a file's header");
-	}
-	memcpy(h->data + h->size, data, size);
-	h->size += size;
-}
-
-static void
-put_u32(Header *h, uint32_t value)
-{
-	put(h, &value, sizeof(value));
-}
-
-static void
-put_u64(Header *h, uint64_t value)
-{
-	put(h, &value, sizeof(value));
-}
-
-static void
 put_string(Header *h, const char *text)
 {
-	put_u64(h, strlen(text));
-	put(h, text, strlen(text));
+	bytes_put_text(&h->bytes, text, strlen(text));
 }
 
 static void
 put_key(Header *h, const char *key, uint32_t type)
 {
 	put_string(h, key);
-	put_u32(h, type);
+	bytes_put_u32(&h->bytes, type);
 	h->n_keys++;
 }
 
@@ -104,14 +76,14 @@ static void
 key_u32(Header *h, const char *key, int value)
 {
 	put_key(h, key, GGUF_UINT32);
-	put_u32(h, (uint32_t) value);
+	bytes_put_u32(&h->bytes, (uint32_t) value);
 }
 
 static void
 key_float(Header *h, const char *key, float value)
 {
 	put_key(h, key, GGUF_FLOAT32);
-	put(h, &value, sizeof(value));
+	bytes_put(&h->bytes, &value, sizeof(value));
 }
 
 static void
@@ -120,7 +92,7 @@ key_bool(Header *h, const char *key, bool value)
 	uint8_t		byte = value;
 
 	put_key(h, key, GGUF_BOOL);
-	put(h, &byte, 1);
+	bytes_put(&h->bytes, &byte, 1);
 }
 
 static void
@@ -134,8 +106,8 @@ static void
 key_array(Header *h, const char *key, uint32_t type, int n)
 {
 	put_key(h, key, GGUF_ARRAY);
-	put_u32(h, type);
-	put_u64(h, (uint64_t) n);
+	bytes_put_u32(&h->bytes, type);
+	bytes_put_u64(&h->bytes, (uint64_t) n);
 }
 
 static void
@@ -164,10 +136,10 @@ put_merges(Header *h, const TrVocab *vocab)
 		const char *left = vocab->merge_left[i];
 		const char *right = vocab->merge_right[i];
 
-		put_u64(h, strlen(left) + 1 + strlen(right));
-		put(h, left, strlen(left));
-		put(h, " ", 1);
-		put(h, right, strlen(right));
+		bytes_put_u64(&h->bytes, strlen(left) + 1 + strlen(right));
+		bytes_put(&h->bytes, left, strlen(left));
+		bytes_put(&h->bytes, " ", 1);
+		bytes_put(&h->bytes, right, strlen(right));
 	}
 }
 
@@ -181,7 +153,7 @@ put_tokenizer(Header *h, const TrVocab *vocab)
 		put_string(h, vocab->tokens[i]);
 	key_array(h, "tokenizer.ggml.token_type", GGUF_INT32, vocab->n_tokens);
 	for (int i = 0; i < vocab->n_tokens; i++)
-		put_u32(h, i < vocab->n_tokens - TR_N_SPECIALS ? L3_TOKEN_NORMAL : L3_TOKEN_CONTROL);
+		bytes_put_u32(&h->bytes, i < vocab->n_tokens - TR_N_SPECIALS ? L3_TOKEN_NORMAL : L3_TOKEN_CONTROL);
 	put_merges(h, vocab);
 	key_u32(h, "tokenizer.ggml.bos_token_id", vocab->bos);
 	/* As instruct files have it: what ends an answer. */
@@ -229,12 +201,12 @@ put_tensor_list(Header *h, const TrModel *model, bool q8_0)
 		uint64_t	size = row_bytes(t, q8_0) * (uint64_t) t->n_out;
 
 		put_string(h, t->name);
-		put_u32(h, is_matrix(t) ? 2 : 1);
-		put_u64(h, (uint64_t) t->n_in);
+		bytes_put_u32(&h->bytes, is_matrix(t) ? 2 : 1);
+		bytes_put_u64(&h->bytes, (uint64_t) t->n_in);
 		if (is_matrix(t))
-			put_u64(h, (uint64_t) t->n_out);
-		put_u32(h, q8_0 && is_matrix(t) ? GGML_Q8_0 : GGML_F32);
-		put_u64(h, offset);
+			bytes_put_u64(&h->bytes, (uint64_t) t->n_out);
+		bytes_put_u32(&h->bytes, q8_0 && is_matrix(t) ? GGML_Q8_0 : GGML_F32);
+		bytes_put_u64(&h->bytes, offset);
 		offset += size + padding(size);
 	}
 }
@@ -321,11 +293,11 @@ put_header(Header *h, const TrModel *model, const TrVocab *vocab, bool q8_0,
 {
 	size_t		n_keys_at;
 
-	put(h, "GGUF", 4);
-	put_u32(h, GGUF_VERSION);
-	put_u64(h, (uint64_t) model->n_tensors);
-	n_keys_at = h->size;
-	put_u64(h, 0);
+	bytes_put(&h->bytes, "GGUF", 4);
+	bytes_put_u32(&h->bytes, GGUF_VERSION);
+	bytes_put_u64(&h->bytes, (uint64_t) model->n_tensors);
+	n_keys_at = h->bytes.n;
+	bytes_put_u64(&h->bytes, 0);
 	key_string(h, "general.architecture", "llama");
 	key_string(h, "general.type", "model");
 	key_string(h, "general.name", name);
@@ -335,7 +307,7 @@ put_header(Header *h, const TrModel *model, const TrVocab *vocab, bool q8_0,
 	key_u32(h, "general.quantization_version", QUANTIZATION_VERSION);
 	put_hyperparameters(h, &model->config);
 	put_tokenizer(h, vocab);
-	memcpy(h->data + n_keys_at, &h->n_keys, sizeof(h->n_keys));
+	memcpy(h->bytes.data + n_keys_at, &h->n_keys, sizeof(h->n_keys));
 	put_tensor_list(h, model, q8_0);
 }
 
@@ -351,10 +323,10 @@ tr_export(const TrModel *model, const TrVocab *vocab, bool q8_0,
 	check_model(model, vocab, q8_0);
 	put_header(&h, model, vocab, q8_0, name, description, license);
 	tr_output_begin(&out, path);
-	tr_output_write(&out, h.data, h.size);
-	tr_output_write(&out, zeros, padding(h.size));
+	tr_output_write(&out, h.bytes.data, h.bytes.n);
+	tr_output_write(&out, zeros, padding(h.bytes.n));
 	for (int i = 0; i < model->n_tensors; i++)
 		write_tensor(&out, model, &model->tensors[i], q8_0);
 	tr_output_commit(&out);
-	free(h.data);
+	free(h.bytes.data);
 }

@@ -21,7 +21,7 @@
 #define PLACE_BYTES		4
 #define MAX_ARENA		((uint64_t) 4 << 20)
 
-static TinyBytes sound;
+static Bytes sound;
 static size_t sound_header;
 
 int			LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -31,7 +31,7 @@ build_sound(void)
 {
 	static TinyVocab v;
 	TinyGguf	t = tiny_gguf_defaults();
-	TinyBytes	header;
+	Bytes		header;
 
 	tiny_vocab(&v, "llama-bpe");
 	t.n_layers = 1;

@@ -15,6 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bytes.h"
+
 /* Types of metadata values. */
 #define GGUF_UINT16		2
 #define GGUF_UINT32		4
@@ -34,43 +36,14 @@
 typedef struct Header
 {
 	const MkOptions *o;
-	char	   *data;
-	size_t		size;
-	size_t		room;
+	Bytes		bytes;
 	uint64_t	n_keys;
 } Header;
 
 static void
-put(Header *h, const void *data, size_t size)
-{
-	if (h->size + size > h->room)
-	{
-		h->room = (h->size + size) * 2;
-		h->data = realloc(h->data, h->room);
-		if (!h->data)
-			mk_fail("out of memory");
-	}
-	memcpy(h->data + h->size, data, size);
-	h->size += size;
-}
-
-static void
-put_u32(Header *h, uint32_t value)
-{
-	put(h, &value, sizeof(value));
-}
-
-static void
-put_u64(Header *h, uint64_t value)
-{
-	put(h, &value, sizeof(value));
-}
-
-static void
 put_string(Header *h, const char *s)
 {
-	put_u64(h, strlen(s));
-	put(h, s, strlen(s));
+	bytes_put_text(&h->bytes, s, strlen(s));
 }
 
 /* Begin a key; false when the options leave it out. */
@@ -82,12 +55,12 @@ put_key(Header *h, const char *key, uint32_t type)
 	h->n_keys++;
 	if (h->o->corrupt == MK_ABSURD_STRING && h->n_keys == 1)
 	{
-		put_u64(h, ABSURD_LENGTH);
-		put(h, key, strlen(key));
+		bytes_put_u64(&h->bytes, ABSURD_LENGTH);
+		bytes_put(&h->bytes, key, strlen(key));
 	}
 	else
 		put_string(h, key);
-	put_u32(h, type);
+	bytes_put_u32(&h->bytes, type);
 	return true;
 }
 
@@ -95,14 +68,14 @@ static void
 key_u32(Header *h, const char *key, uint32_t value)
 {
 	if (put_key(h, key, GGUF_UINT32))
-		put_u32(h, value);
+		bytes_put_u32(&h->bytes, value);
 }
 
 static void
 key_float(Header *h, const char *key, float value)
 {
 	if (put_key(h, key, GGUF_FLOAT32))
-		put(h, &value, sizeof(value));
+		bytes_put(&h->bytes, &value, sizeof(value));
 }
 
 static void
@@ -111,7 +84,7 @@ key_bool(Header *h, const char *key, bool value)
 	uint8_t		byte = value;
 
 	if (put_key(h, key, GGUF_BOOL))
-		put(h, &byte, 1);
+		bytes_put(&h->bytes, &byte, 1);
 }
 
 static void
@@ -168,22 +141,22 @@ put_tokenizer(Header *h)
 		key_string(h, "tokenizer.ggml.pre", o->pre);
 	if (put_key(h, "tokenizer.ggml.tokens", GGUF_ARRAY))
 	{
-		put_u32(h, GGUF_STRING);
-		put_u64(h, o->corrupt == MK_ABSURD_ARRAY ? ABSURD_COUNT : (uint64_t) v->n_tokens);
+		bytes_put_u32(&h->bytes, GGUF_STRING);
+		bytes_put_u64(&h->bytes, o->corrupt == MK_ABSURD_ARRAY ? ABSURD_COUNT : (uint64_t) v->n_tokens);
 		for (int i = 0; i < v->n_tokens; i++)
 			put_string(h, v->tokens[i]);
 	}
 	if (put_key(h, "tokenizer.ggml.token_type", GGUF_ARRAY))
 	{
-		put_u32(h, GGUF_INT32);
-		put_u64(h, (uint64_t) v->n_tokens);
+		bytes_put_u32(&h->bytes, GGUF_INT32);
+		bytes_put_u64(&h->bytes, (uint64_t) v->n_tokens);
 		for (int i = 0; i < v->n_tokens; i++)
-			put_u32(h, (uint32_t) v->types[i]);
+			bytes_put_u32(&h->bytes, (uint32_t) v->types[i]);
 	}
 	if (put_key(h, "tokenizer.ggml.merges", GGUF_ARRAY))
 	{
-		put_u32(h, GGUF_STRING);
-		put_u64(h, (uint64_t) v->n_merges);
+		bytes_put_u32(&h->bytes, GGUF_STRING);
+		bytes_put_u64(&h->bytes, (uint64_t) v->n_merges);
 		for (int i = 0; i < v->n_merges; i++)
 			put_string(h, v->merges[i]);
 	}
@@ -218,11 +191,11 @@ put_metadata(Header *h, int part, int n_parts, int n_tensors)
 	if (n_parts > 1)
 	{
 		if (put_key(h, "split.no", GGUF_UINT16))
-			put(h, &number, sizeof(number));
+			bytes_put(&h->bytes, &number, sizeof(number));
 		if (put_key(h, "split.count", GGUF_UINT16))
-			put(h, &count, sizeof(count));
+			bytes_put(&h->bytes, &count, sizeof(count));
 		if (put_key(h, "split.tensors.count", GGUF_INT32))
-			put_u32(h, (uint32_t) n_tensors);
+			bytes_put_u32(&h->bytes, (uint32_t) n_tensors);
 	}
 }
 
@@ -257,12 +230,12 @@ put_tensors(Header *h, const MkTensor *tensors, int n)
 			where = UINT64_MAX - UINT64_C(4095);
 
 		put_string(h, name);
-		put_u32(h, t->fill == MK_FILL_MATRIX ? 2 : 1);
-		put_u64(h, t->n_in);
+		bytes_put_u32(&h->bytes, t->fill == MK_FILL_MATRIX ? 2 : 1);
+		bytes_put_u64(&h->bytes, t->n_in);
 		if (t->fill == MK_FILL_MATRIX)
-			put_u64(h, (uint64_t) t->n_out - (corrupt == MK_WRONG_SHAPE && victim));
-		put_u32(h, type);
-		put_u64(h, where);
+			bytes_put_u64(&h->bytes, (uint64_t) t->n_out - (corrupt == MK_WRONG_SHAPE && victim));
+		bytes_put_u32(&h->bytes, type);
+		bytes_put_u64(&h->bytes, where);
 		offset = align(offset + mk_tensor_bytes(t), h->o->alignment);
 	}
 }
@@ -300,22 +273,22 @@ write_part(const MkOptions *o, const char *path, const MkTensor *tensors, int n,
 	uint64_t	n_keys;
 	FILE	   *f;
 
-	put(&h, bad_magic ? "GGML" : "GGUF", 4);
-	put_u32(&h, version);
-	put_u64(&h, n_tensors);
-	put_u64(&h, 0);
+	bytes_put(&h.bytes, bad_magic ? "GGML" : "GGUF", 4);
+	bytes_put_u32(&h.bytes, version);
+	bytes_put_u64(&h.bytes, n_tensors);
+	bytes_put_u64(&h.bytes, 0);
 	put_metadata(&h, part, n_parts, n_all);
 	n_keys = o->corrupt == MK_ABSURD_KEYS ? ABSURD_COUNT : h.n_keys;
-	memcpy(h.data + 16, &n_keys, sizeof(n_keys));
+	memcpy(h.bytes.data + 16, &n_keys, sizeof(n_keys));
 	put_tensors(&h, tensors, n);
 
 	f = mk_open(path);
-	mk_write(f, h.data, h.size);
-	mk_write(f, zeros, align(h.size, o->alignment) - h.size);
+	mk_write(f, h.bytes.data, h.bytes.n);
+	mk_write(f, zeros, align(h.bytes.n, o->alignment) - h.bytes.n);
 	for (int i = 0; i < n && !o->header_only; i++)
 		write_data(f, o, &tensors[i]);
 	mk_close(f, path);
-	free(h.data);
+	free(h.bytes.data);
 }
 
 /* Cut the last quarter off. */

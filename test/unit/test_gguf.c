@@ -52,7 +52,7 @@ finish(L3Source *source, L3ProgressFn progress, void *ctx, Loaded *out)
 }
 
 static Loaded
-load_bytes(const TinyBytes *file, const L3LoadOptions *options)
+load_bytes(const Bytes *file, const L3LoadOptions *options)
 {
 	Loaded		out = {0};
 	L3Source   *source;
@@ -65,7 +65,7 @@ load_bytes(const TinyBytes *file, const L3LoadOptions *options)
 static Loaded
 load_tiny(const TinyGguf *t)
 {
-	TinyBytes	file = tiny_gguf(t, &vocab);
+	Bytes		file = tiny_gguf(t, &vocab);
 	Loaded		out = load_bytes(&file, NULL);
 
 	free(file.data);
@@ -189,7 +189,7 @@ static void
 test_checksum(void)
 {
 	TinyGguf	t = tiny_gguf_defaults();
-	TinyBytes	file = tiny_gguf(&t, &vocab);
+	Bytes		file = tiny_gguf(&t, &vocab);
 	Loaded		a = load_bytes(&file, NULL);
 	Loaded		b;
 
@@ -211,7 +211,7 @@ test_quantize(void)
 {
 	TinyGguf	t = tiny_gguf_defaults();
 	L3LoadOptions options = {L3_QUANTIZE_Q8_0};
-	TinyBytes	file = tiny_gguf(&t, &vocab);
+	Bytes		file = tiny_gguf(&t, &vocab);
 	Loaded		a = load_bytes(&file, &options);
 
 	tap_ok(a.arena != NULL && l3_arena_matrix(a.arena, L3_TOKEN_EMBD).type == L3_Q8_0 &&
@@ -304,7 +304,7 @@ static void
 test_truncated(void)
 {
 	TinyGguf	t = tiny_gguf_defaults();
-	TinyBytes	file = tiny_gguf(&t, &vocab);
+	Bytes		file = tiny_gguf(&t, &vocab);
 	size_t		full = file.n;
 	size_t		accepted = 0;
 	char		detail[96];
@@ -314,7 +314,7 @@ test_truncated(void)
 
 	for (size_t n = 0; n < full; n += n < 20000 ? 37 : 4001)
 	{
-		TinyBytes	cut = {malloc(n + 1), n, n};
+		Bytes		cut = {malloc(n + 1), n, n};
 
 		memcpy(cut.data, file.data, n);
 		l = load_bytes(&cut, NULL);
@@ -353,12 +353,12 @@ test_not_gguf(void)
 	};
 
 	uint8_t		zeros[100] = {0};
-	TinyBytes	reserved = {zeros, sizeof(zeros), 0};
+	Bytes		reserved = {zeros, sizeof(zeros), 0};
 	Loaded		l;
 
 	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
 	{
-		TinyBytes	file = {(uint8_t *) files[i].text, strlen(files[i].text), 0};
+		Bytes		file = {(uint8_t *) files[i].text, strlen(files[i].text), 0};
 
 		l = load_bytes(&file, NULL);
 		tap_ok(l.arena == NULL && l.err.status == L3_ERR_FORMAT &&
@@ -384,7 +384,7 @@ static void
 test_cancel(void)
 {
 	TinyGguf	t = tiny_gguf_defaults();
-	TinyBytes	file = tiny_gguf(&t, &vocab);
+	Bytes		file = tiny_gguf(&t, &vocab);
 	Loaded		out = {0};
 	L3Source   *source;
 	int			calls = 0;
@@ -398,7 +398,7 @@ test_cancel(void)
 }
 
 static void
-write_file(const char *path, const TinyBytes *bytes)
+write_file(const char *path, const Bytes *bytes)
 {
 	FILE	   *f = fopen(path, "wb");
 
@@ -434,7 +434,7 @@ test_split(void)
 	t.split_tensors = 21;
 	for (uint32_t i = 0; i < 3; i++)
 	{
-		TinyBytes	part;
+		Bytes		part;
 
 		t.split_no = i;
 		part = tiny_gguf(&t, &vocab);
@@ -558,7 +558,7 @@ test_llama3_vocabulary(void)
 	for (size_t i = 0; i < sizeof(pres) / sizeof(pres[0]); i++)
 	{
 		TinyGguf	t = tiny_gguf_defaults();
-		TinyBytes	file;
+		Bytes		file;
 		L3Source   *source = NULL;
 		L3Error		err;
 		bool		ok;

@@ -135,7 +135,7 @@ write_json(const char *name, const json_t *object)
 typedef struct Shard
 {
 	json_t	   *header;
-	TinyBytes	data;
+	Bytes		data;
 } Shard;
 
 static void
@@ -152,9 +152,9 @@ add_tensor(Shard *shard, const Directory *d, const char *name, uint32_t n_out, u
 			float		value = tiny_same(d->zero_tensor, name) ? 0 : tiny_value(name, n, k);
 
 			if (d->dtype[0] == 'F')
-				tiny_put(&shard->data, &value, 4);
+				bytes_put(&shard->data, &value, 4);
 			else
-				tiny_put(&shard->data, (uint8_t *) &value + 2, 2);
+				bytes_put(&shard->data, (uint8_t *) &value + 2, 2);
 		}
 	}
 	json_object_set_new(shard->header, name,
@@ -166,11 +166,11 @@ static void
 write_shard(const char *name, Shard *shard, size_t cut)
 {
 	char	   *text = json_dumps(shard->header, 0);
-	TinyBytes	file = {0};
+	Bytes		file = {0};
 
-	tiny_put_u64(&file, strlen(text));
-	tiny_put(&file, text, strlen(text));
-	tiny_put(&file, shard->data.data, shard->data.n);
+	bytes_put_u64(&file, strlen(text));
+	bytes_put(&file, text, strlen(text));
+	bytes_put(&file, shard->data.data, shard->data.n);
 	write_bytes(name, file.data, file.n - cut);
 	free(text);
 	free(file.data);

@@ -28,7 +28,7 @@ static const L3EngineOptions engine_options =
 static bool
 plan_of(const TinyGguf *t, L3Quantize quantize, L3KvType kv_type, L3Plan *plan)
 {
-	TinyBytes	file = tiny_gguf(t, &vocab);
+	Bytes		file = tiny_gguf(t, &vocab);
 	L3LoadOptions options = {quantize};
 	L3EngineOptions engine = engine_options;
 	L3Source   *source = NULL;
@@ -136,7 +136,7 @@ test_headers(void)
 {
 	TinyGguf	t = tiny_gguf_defaults();
 	L3Plan		plan = {0};
-	TinyBytes	file;
+	Bytes		file;
 	L3Source   *source;
 	L3Error		err;
 

@@ -16,53 +16,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bytes.h"
 #include "unit/tiny_vocab.h"
 
-typedef struct TinyBytes
-{
-	uint8_t    *data;
-	size_t		n;
-	size_t		capacity;
-} TinyBytes;
-
 static void
-tiny_put(TinyBytes *b, const void *bytes, size_t n)
-{
-	if (b->n + n > b->capacity)
-	{
-		b->capacity = (b->n + n) * 2;
-		b->data = realloc(b->data, b->capacity);
-	}
-	if (n > 0)
-		memcpy(b->data + b->n, bytes, n);
-	b->n += n;
-}
-
-static void
-tiny_put_u32(TinyBytes *b, uint32_t value)
-{
-	tiny_put(b, &value, sizeof(value));
-}
-
-static void
-tiny_put_u64(TinyBytes *b, uint64_t value)
-{
-	tiny_put(b, &value, sizeof(value));
-}
-
-static void
-tiny_put_text(TinyBytes *b, const char *text, size_t n)
-{
-	tiny_put_u64(b, n);
-	tiny_put(b, text, n);
-}
-
-static void
-tiny_pad(TinyBytes *b, size_t alignment)
+tiny_pad(Bytes *b, size_t alignment)
 {
 	static const uint8_t zeros[65536];
 
-	tiny_put(b, zeros, (alignment - b->n % alignment) % alignment);
+	bytes_put(b, zeros, (alignment - b->n % alignment) % alignment);
 }
 
 /* Numbers of value and tensor types in the format. */
@@ -129,9 +91,9 @@ tiny_gguf_defaults(void)
 typedef struct TinyWriter
 {
 	const TinyGguf *t;
-	TinyBytes	keys;
-	TinyBytes	infos;
-	TinyBytes	data;
+	Bytes		keys;
+	Bytes		infos;
+	Bytes		data;
 	uint64_t	data_bytes;		/* of data, also when it is not made */
 	uint64_t	n_keys;
 	uint64_t	n_tensors;
@@ -144,8 +106,8 @@ tiny_key(TinyWriter *w, const char *name, uint32_t type)
 {
 	if (w->t->omit_key != NULL && strcmp(w->t->omit_key, name) == 0)
 		return false;
-	tiny_put_text(&w->keys, name, strlen(name));
-	tiny_put_u32(&w->keys, type);
+	bytes_put_text(&w->keys, name, strlen(name));
+	bytes_put_u32(&w->keys, type);
 	w->n_keys++;
 	return true;
 }
@@ -158,7 +120,7 @@ tiny_key_u32(TinyWriter *w, const char *name, uint32_t value)
 	while (times-- > 0)
 	{
 		if (tiny_key(w, name, TINY_U32))
-			tiny_put_u32(&w->keys, value);
+			bytes_put_u32(&w->keys, value);
 	}
 }
 
@@ -166,14 +128,14 @@ static void
 tiny_key_f32(TinyWriter *w, const char *name, float value)
 {
 	if (tiny_key(w, name, TINY_F32))
-		tiny_put(&w->keys, &value, sizeof(value));
+		bytes_put(&w->keys, &value, sizeof(value));
 }
 
 static void
 tiny_key_text(TinyWriter *w, const char *name, const char *value)
 {
 	if (value != NULL && tiny_key(w, name, TINY_STRING))
-		tiny_put_text(&w->keys, value, strlen(value));
+		bytes_put_text(&w->keys, value, strlen(value));
 }
 
 static bool
@@ -181,8 +143,8 @@ tiny_key_array(TinyWriter *w, const char *name, uint32_t type, uint64_t n)
 {
 	if (!tiny_key(w, name, TINY_ARRAY))
 		return false;
-	tiny_put_u32(&w->keys, type);
-	tiny_put_u64(&w->keys, n);
+	bytes_put_u32(&w->keys, type);
+	bytes_put_u64(&w->keys, n);
 	return true;
 }
 
@@ -196,27 +158,27 @@ tiny_tokenizer_keys(TinyWriter *w, const TinyVocab *v)
 	if (tiny_key_array(w, "tokenizer.ggml.tokens", TINY_STRING, spec->n_tokens))
 	{
 		for (uint32_t i = 0; i < spec->n_tokens; i++)
-			tiny_put_text(&w->keys, spec->tokens[i].data, spec->tokens[i].len);
+			bytes_put_text(&w->keys, spec->tokens[i].data, spec->tokens[i].len);
 	}
 	if (tiny_key_array(w, "tokenizer.ggml.token_type", TINY_I32, spec->n_tokens))
 	{
 		for (uint32_t i = 0; i < spec->n_tokens; i++)
-			tiny_put_u32(&w->keys, spec->types[i]);
+			bytes_put_u32(&w->keys, spec->types[i]);
 	}
 	if (tiny_key_array(w, "tokenizer.ggml.merges", TINY_STRING, spec->n_merges))
 	{
 		for (uint32_t i = 0; i < spec->n_merges; i++)
 		{
-			tiny_put_u64(&w->keys, spec->merge_left[i].len + 1 + spec->merge_right[i].len);
-			tiny_put(&w->keys, spec->merge_left[i].data, spec->merge_left[i].len);
-			tiny_put(&w->keys, " ", 1);
-			tiny_put(&w->keys, spec->merge_right[i].data, spec->merge_right[i].len);
+			bytes_put_u64(&w->keys, spec->merge_left[i].len + 1 + spec->merge_right[i].len);
+			bytes_put(&w->keys, spec->merge_left[i].data, spec->merge_left[i].len);
+			bytes_put(&w->keys, " ", 1);
+			bytes_put(&w->keys, spec->merge_right[i].data, spec->merge_right[i].len);
 		}
 	}
 	tiny_key_u32(w, "tokenizer.ggml.bos_token_id", (uint32_t) spec->bos);
 	tiny_key_u32(w, "tokenizer.ggml.eos_token_id", w->t->eos != 0 ? w->t->eos : (uint32_t) spec->eos);
 	if (tiny_key(w, "tokenizer.chat_template", TINY_STRING))
-		tiny_put_text(&w->keys, spec->chat_template, spec->chat_template_len);
+		bytes_put_text(&w->keys, spec->chat_template, spec->chat_template_len);
 }
 
 static void
@@ -238,7 +200,7 @@ tiny_model_keys(TinyWriter *w)
 	else if (tiny_key_array(w, "llama.attention.head_count_kv", TINY_I32, t->n_layers))
 	{
 		for (uint32_t i = 0; i < t->n_layers; i++)
-			tiny_put_u32(&w->keys, t->n_kv_heads);
+			bytes_put_u32(&w->keys, t->n_kv_heads);
 	}
 	tiny_key_u32(w, "llama.attention.key_length", t->head_dim);
 	tiny_key_u32(w, "llama.attention.value_length", t->head_dim);
@@ -292,17 +254,17 @@ tiny_tensor_data(TinyWriter *w, const char *name, uint32_t n_out, uint32_t n_in,
 				value = NAN;
 			memcpy(&bits, &value, sizeof(bits));
 			if (type == 30)
-				tiny_put(&w->data, (uint8_t *) &bits + 2, 2);
+				bytes_put(&w->data, (uint8_t *) &bits + 2, 2);
 			else if (type == 1)
 			{
 				/* Sound for these values only: normal halves, and zero. */
 				uint16_t	half = (bits & 0x7FFFFFFF) == 0 ? 0 :
 					(uint16_t) ((bits >> 16 & 0x8000) | (((bits & 0x7FFFFFFF) - 0x38000000) >> 13));
 
-				tiny_put(&w->data, &half, 2);
+				bytes_put(&w->data, &half, 2);
 			}
 			else
-				tiny_put(&w->data, &value, 4);
+				bytes_put(&w->data, &value, 4);
 		}
 	}
 }
@@ -325,13 +287,13 @@ tiny_tensor(TinyWriter *w, const char *name, uint32_t n_in, uint32_t n_out)
 		w->data_bytes = (w->data_bytes + t->alignment - 1) / t->alignment * t->alignment;
 		if (!t->header_only)
 			tiny_pad(&w->data, t->alignment);
-		tiny_put_text(&w->infos, name, strlen(name));
-		tiny_put_u32(&w->infos, n_out == 1 ? 1 : 2);
-		tiny_put_u64(&w->infos, n_in);
+		bytes_put_text(&w->infos, name, strlen(name));
+		bytes_put_u32(&w->infos, n_out == 1 ? 1 : 2);
+		bytes_put_u64(&w->infos, n_in);
 		if (n_out != 1)
-			tiny_put_u64(&w->infos, n_out + (tiny_same(t->shape_tensor, name) ? 1 : 0));
-		tiny_put_u32(&w->infos, tiny_same(t->type_tensor, name) ? t->type_number : type);
-		tiny_put_u64(&w->infos, w->data_bytes + (tiny_same(t->shift_tensor, name) ? (uint64_t) t->shift : 0));
+			bytes_put_u64(&w->infos, n_out + (tiny_same(t->shape_tensor, name) ? 1 : 0));
+		bytes_put_u32(&w->infos, tiny_same(t->type_tensor, name) ? t->type_number : type);
+		bytes_put_u64(&w->infos, w->data_bytes + (tiny_same(t->shift_tensor, name) ? (uint64_t) t->shift : 0));
 		tiny_tensor_data(w, name, n_out, n_in, type);
 		w->n_tensors++;
 	}
@@ -366,11 +328,11 @@ tiny_layer(TinyWriter *w, uint32_t layer)
 
 /* The file's bytes; free data. */
 __attribute__((unused))
-static TinyBytes
+static Bytes
 tiny_gguf(const TinyGguf *t, const TinyVocab *v)
 {
 	TinyWriter	w = {.t = t};
-	TinyBytes	file = {0};
+	Bytes		file = {0};
 
 	tiny_model_keys(&w);
 	tiny_tokenizer_keys(&w, v);
@@ -391,16 +353,16 @@ tiny_gguf(const TinyGguf *t, const TinyVocab *v)
 	if (t->extra_tensor != NULL)
 		tiny_tensor(&w, t->extra_tensor, 32, 1);
 
-	tiny_put(&file, "GGUF", 4);
-	tiny_put_u32(&file, t->version);
-	tiny_put_u64(&file, w.n_tensors);
-	tiny_put_u64(&file, w.n_keys);
-	tiny_put(&file, w.keys.data, w.keys.n);
-	tiny_put(&file, w.infos.data, w.infos.n);
+	bytes_put(&file, "GGUF", 4);
+	bytes_put_u32(&file, t->version);
+	bytes_put_u64(&file, w.n_tensors);
+	bytes_put_u64(&file, w.n_keys);
+	bytes_put(&file, w.keys.data, w.keys.n);
+	bytes_put(&file, w.infos.data, w.infos.n);
 	if (!t->header_only)
 	{
 		tiny_pad(&file, t->alignment);
-		tiny_put(&file, w.data.data, w.data.n);
+		bytes_put(&file, w.data.data, w.data.n);
 	}
 	free(w.keys.data);
 	free(w.infos.data);

@@ -166,7 +166,7 @@ keep_first(char kept[256], const char *name)
 		snprintf(kept, 256, "%s", name);
 }
 
-/* One of the parts -00002-of-N, ... of a GGUF that is loaded by its first. */
+/* One of the parts of a GGUF, -00002-of-N, ..., that is loaded by its first. */
 static bool
 is_later_part(const char *name)
 {
@@ -174,7 +174,7 @@ is_later_part(const char *name)
 	int			part;
 	int			n_parts;
 
-	return len > 20 && sscanf(name + len - 20, "-%5d-of-%5d.", &part, &n_parts) == 2 && part > 1;
+	return len > 20 && sscanf(name + len - 20, "-%5d-of-%5d.", &part, &n_parts) == 2 && part != 1;
 }
 
 static bool
@@ -185,6 +185,14 @@ holds(const char *directory, const char *entry, const char *name)
 
 	return snprintf(path, sizeof(path), "%s/%s/%s", directory, entry, name) < (int) sizeof(path) &&
 		stat(path, &st) == 0;
+}
+
+bool
+l3_looks_like_model(const char *directory, const char *name)
+{
+	if (ends_with(name, ".gguf"))
+		return !is_later_part(name);
+	return holds(directory, name, "config.json");
 }
 
 static void

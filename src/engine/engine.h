@@ -75,6 +75,12 @@ void		l3_error_hint(L3Error *err, const char *fmt,...)
 L3Status	l3_could_not_open(const char *what, const char *path, L3Error *err);
 
 /*
+ * Is the entry of a directory, by its name or by a config.json in it, a model
+ * that one may mean to load?  Parts of a GGUF but the first are not.
+ */
+bool		l3_looks_like_model(const char *directory, const char *name);
+
+/*
  * Called often during long work (loading) with the bytes done and in total.
  * Returning true stops the work with L3_ERR_CANCELLED.
  */

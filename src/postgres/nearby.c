@@ -93,22 +93,6 @@ difference(const char *a_name, const char *b_name)
 	return row[n] * SLIP + length;
 }
 
-/* Would a path to it be that of a model?  Parts but the first are not. */
-static bool
-looks_like_model(const char *directory, const char *name)
-{
-	Size		len = strlen(name);
-	char		config[MAXPGPATH];
-	struct stat st;
-	int			part;
-	int			n_parts;
-
-	if (len > 5 && pg_strcasecmp(name + len - 5, ".gguf") == 0)
-		return len <= 20 || sscanf(name + len - 20, "-%5d-of-%5d.", &part, &n_parts) != 2 || part == 1;
-	return snprintf(config, sizeof(config), "%s/%s/config.json", directory, name) < (int) sizeof(config) &&
-		stat(config, &st) == 0;
-}
-
 static void
 add_models(Nearby *nearby, const char *directory, bool relative)
 {
@@ -123,7 +107,7 @@ add_models(Nearby *nearby, const char *directory, bool relative)
 		char		path[MAXPGPATH];
 		int			d;
 
-		if (de->d_name[0] == '.' || !looks_like_model(directory, de->d_name) ||
+		if (de->d_name[0] == '.' || !l3_looks_like_model(directory, de->d_name) ||
 			snprintf(path, sizeof(path), "%s%s%s", relative ? "" : directory,
 					 relative ? "" : "/", de->d_name) >= (int) sizeof(path))
 			continue;

@@ -441,7 +441,7 @@ window_size(const BatchState *state)
 	int			per_row = 0;
 
 	for (int i = 0; i < state->n_sites; i++)
-		per_row += state->sites[i].kind == &llama_similarity_kind ? 2 : 1;
+		per_row += state->sites[i].kind->n_requests;
 	return Max(1, Min(2 * llama3_max_sequences, llama3_queue_size / 2) / per_row);
 }
 

@@ -3,11 +3,11 @@
  * batch.h
  *	  Batching the rows of a query: between planner and executor.
  *
- * The planner's part (batch_plan.c) takes calls of our functions out of a
- * plan node's expressions and puts a custom scan node above it; the executor's
- * part (batch.c) runs that node.  A node's scan tuple, described by its
- * custom_scan_tlist, is the columns of the node below (as OUTER_VARs) followed
- * by the calls' results; custom_private holds the number of columns.
+ * The planner's part (batch_find.c, batch_plan.c) takes calls of our functions
+ * out of a plan node's expressions and puts a custom scan node above it; the
+ * executor's part (batch.c) runs that node.  A node's scan tuple, described by
+ * its custom_scan_tlist, is the columns of the node below (as OUTER_VARs)
+ * followed by the calls' results; custom_private holds the number of columns.
  *
  *-------------------------------------------------------------------------
  */
@@ -20,6 +20,13 @@
 #include "call.h"
 
 #define LLAMA_BATCH_NAME	"Llama Batch"
+
+/*
+ * batch_find.c.  Add to calls, each once, those in node (an expression or a
+ * list) that are evaluated whenever node is and whose arguments have no calls.
+ * A walker; always false at the end.
+ */
+extern bool llama_find_calls(Node *node, List **calls);
 
 /* batch_plan.c: set the planner's hook.  Called once, from _PG_init. */
 extern void llama_batch_plan_init(void);

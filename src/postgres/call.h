@@ -23,6 +23,7 @@ typedef struct LlamaCall LlamaCall;
 typedef struct LlamaCallKind
 {
 	const char *symbol;			/* of the SQL function, in C */
+	int			n_requests;		/* that a call makes when no option asks for more */
 
 	/*
 	 * Read the arguments and submit with llama_call_submit.  Without a

@@ -254,14 +254,14 @@ finish_filter_prob(const LlamaCall *call)
  */
 
 const LlamaCallKind llama_classify_kind = {
-	"llama_classify", begin_classify, finish_classify
+	"llama_classify", 1, begin_classify, finish_classify
 };
 const LlamaCallKind llama_classify_prob_kind = {
-	"llama_classify_prob", begin_classify, finish_classify_prob
+	"llama_classify_prob", 1, begin_classify, finish_classify_prob
 };
-const LlamaCallKind llama_filter_kind = {"llama_filter", begin_filter, finish_filter};
+const LlamaCallKind llama_filter_kind = {"llama_filter", 1, begin_filter, finish_filter};
 const LlamaCallKind llama_filter_prob_kind = {
-	"llama_filter_prob", begin_filter, finish_filter_prob
+	"llama_filter_prob", 1, begin_filter, finish_filter_prob
 };
 
 /*

@@ -139,8 +139,8 @@ finish_similarity(const LlamaCall *call)
 	return Float8GetDatum(Max(-1.0, Min(1.0, product)));
 }
 
-const LlamaCallKind llama_embed_kind = {"llama_embed", begin_embed, finish_embed};
-const LlamaCallKind llama_similarity_kind = {"llama_similarity", begin_similarity, finish_similarity};
+const LlamaCallKind llama_embed_kind = {"llama_embed", 1, begin_embed, finish_embed};
+const LlamaCallKind llama_similarity_kind = {"llama_similarity", 2, begin_similarity, finish_similarity};
 
 /*
  * llama_embed(input text, dimensions int, pooling text, model text)

@@ -127,9 +127,9 @@ begin_complete(FunctionCallInfo fcinfo, LlamaCall *call)
 		submit_prompt(call, LLAMA_FN_COMPLETE, model, &prompt, &options);
 }
 
-const LlamaCallKind llama_generate_kind = {"llama_generate", begin_generate, finish_answer};
-const LlamaCallKind llama_chat_kind = {"llama_chat", begin_chat, finish_answer};
-const LlamaCallKind llama_complete_kind = {"llama_complete", begin_complete, finish_answer};
+const LlamaCallKind llama_generate_kind = {"llama_generate", 1, begin_generate, finish_answer};
+const LlamaCallKind llama_chat_kind = {"llama_chat", 1, begin_chat, finish_answer};
+const LlamaCallKind llama_complete_kind = {"llama_complete", 1, begin_complete, finish_answer};
 
 /*
  * llama_generate(prompt text, system text, <options>, model text) returns text

@@ -282,11 +282,11 @@ finish_sentiment(const LlamaCall *call)
  */
 
 const LlamaCallKind llama_classify_multi_kind = {
-	"llama_classify_multi", begin_classify_multi, finish_classify_multi
+	"llama_classify_multi", 1, begin_classify_multi, finish_classify_multi
 };
-const LlamaCallKind llama_score_kind = {"llama_score", begin_score, finish_score};
-const LlamaCallKind llama_rank_kind = {"llama_rank", begin_rank, finish_rank};
-const LlamaCallKind llama_sentiment_kind = {"llama_sentiment", begin_sentiment, finish_sentiment};
+const LlamaCallKind llama_score_kind = {"llama_score", 1, begin_score, finish_score};
+const LlamaCallKind llama_rank_kind = {"llama_rank", 1, begin_rank, finish_rank};
+const LlamaCallKind llama_sentiment_kind = {"llama_sentiment", 1, begin_sentiment, finish_sentiment};
 
 /*
  * llama_classify_multi(input text, labels text[], task text, threshold float8,

@@ -187,11 +187,11 @@ begin_fix_grammar(FunctionCallInfo fcinfo, LlamaCall *call)
 				tokens_for(model, input, FIX_GRAMMAR_GROWTH));
 }
 
-const LlamaCallKind llama_summarize_kind = {"llama_summarize", begin_summarize, finish_rewrite};
-const LlamaCallKind llama_translate_kind = {"llama_translate", begin_translate, finish_rewrite};
-const LlamaCallKind llama_redact_kind = {"llama_redact", begin_redact, finish_rewrite};
+const LlamaCallKind llama_summarize_kind = {"llama_summarize", 1, begin_summarize, finish_rewrite};
+const LlamaCallKind llama_translate_kind = {"llama_translate", 1, begin_translate, finish_rewrite};
+const LlamaCallKind llama_redact_kind = {"llama_redact", 1, begin_redact, finish_rewrite};
 const LlamaCallKind llama_fix_grammar_kind = {
-	"llama_fix_grammar", begin_fix_grammar, finish_rewrite
+	"llama_fix_grammar", 1, begin_fix_grammar, finish_rewrite
 };
 
 /*

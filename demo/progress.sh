@@ -40,8 +40,9 @@ progress_end()
 	progress_last=-$PROGRESS_SECONDS
 }
 
-# progress_while NAME LOG COMMAND...: run a command in this shell with its
-# output added to a log.  It is in the foreground, so that Ctrl-C reaches it.
+# progress_while NAME LOG COMMAND...: run a command with its output added to a
+# log.  It is in the foreground, so that Ctrl-C reaches it, but in a subshell:
+# this shell's traps wait for its end, and do not write into the log.
 progress_while()
 {
 	local name=$1 log=$2 never status
@@ -54,7 +55,7 @@ progress_while()
 		done
 	) &
 	progress_ticker=$!
-	"$@" >>"$log" 2>&1 </dev/null
+	("$@") >>"$log" 2>&1 </dev/null
 	status=$?
 	progress_end
 	exec {never}<&-

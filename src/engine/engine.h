@@ -448,6 +448,15 @@ typedef struct L3Request
 	const char *stop;			/* stop strings, one after another */
 	const int32_t *stop_len;	/* their lengths in bytes (n_stops) */
 	int32_t		n_stops;
+	/*
+	 * The answer is one of this grammar (grammar.h), or NULL: an image of
+	 * grammar_size bytes, 8-byte aligned.  It is checked.  Then stop strings
+	 * do not apply, and max_tokens suffices for the shortest answer or the
+	 * request fails with L3_ERR_LIMIT; an answer is complete whatever
+	 * max_tokens is.
+	 */
+	const void *grammar;
+	size_t		grammar_size;
 
 	/*
 	 * SCORE: path i is label_tokens[label_end[i-1] .. label_end[i]).  No path

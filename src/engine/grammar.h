@@ -45,10 +45,16 @@ typedef enum L3NodeKind
 
 /*
  * A node of the image.  CLASS: first is the offset of 32 bytes, bit b & 7 of
- * byte b >> 3 for byte value b.  LITERAL: n bytes at offset first.  SEQ, ALT: n
- * uint32 node numbers at offset first, which is a multiple of 4.  REPEAT: first
- * is the node, min and max.  RULE: first is the rule.  Offsets count from the
- * image's beginning.
+ * byte b >> 3 for byte value b; one bit at least is set.  LITERAL: n >= 1 bytes
+ * at offset first.  SEQ, ALT: n >= 1 uint32 node numbers at offset first, which
+ * is a multiple of 4.  REPEAT: first is the node, min and max.  RULE: first is
+ * the rule.  Offsets count from the image's beginning.  The nodes that a node
+ * names have lower numbers than itself, so only rules make circles.
+ *
+ * Rules that stand last in a SEQ are how automata are written: a state is a
+ * rule, "a-z" then the next state.  Who follows a grammar leaves what is
+ * finished before entering them, as with tail calls, or long strings become
+ * deep stacks.
  */
 typedef struct L3Node
 {
@@ -69,15 +75,17 @@ typedef struct L3Grammar
 	uint32_t	rules;			/* offset of uint32 node numbers (n_rules) */
 	uint32_t	root;			/* a rule */
 	uint32_t	reserved;		/* 0 */
-	uint8_t		digest[32];		/* SHA-256 or the like of what follows the header:
-								 * equal grammars have equal digests */
+	uint8_t		digest[32];		/* XXH3 of all else, twice 128 bits: equal grammars
+								 * have equal digests.  No proof against malice:
+								 * what trusts a digest compares the bytes */
 } L3Grammar;
 
 /*
- * Check that the size bytes at mem (8-byte aligned) are a grammar: every
- * offset, kind and number in bounds, min <= max, and no rule that can come back
- * to itself without a byte (left recursion), which nothing could follow.  NULL
- * and *err when not.
+ * Check that the size bytes at mem (4-byte aligned) are a grammar: every
+ * offset, kind and number in bounds, min <= max, the digest right, no rule that
+ * can come back to itself without a byte (left recursion), which nothing could
+ * follow, and no node that cannot come to an end.  Time is linear in size.
+ * NULL and *err (L3_ERR_FORMAT, or L3_ERR_MEMORY) when not.
  */
 const L3Grammar *l3_grammar_check(const void *mem, size_t size, L3Error *err);
 
@@ -89,7 +97,8 @@ const L3Grammar *l3_grammar_check(const void *mem, size_t size, L3Error *err);
 /*
  * Functions that make nodes return their number.  After a failure (memory, a
  * bound) they return 0 and l3_grammar_build_finish reports it, so callers need
- * not check each.  Nodes may be used many times.
+ * not check each.  Nodes may be used many times; equal ones are made once.  A
+ * class without bytes and an ALT of nothing are allowed: nothing can be them.
  */
 typedef struct L3GrammarBuilder L3GrammarBuilder;
 
@@ -106,9 +115,15 @@ uint32_t	l3_grammar_new_rule(L3GrammarBuilder *b);
 void		l3_grammar_define(L3GrammarBuilder *b, uint32_t rule, uint32_t node);
 uint32_t	l3_grammar_rule(L3GrammarBuilder *b, uint32_t rule);
 
+/* Has making a node failed?  Then more work is wasted. */
+bool		l3_grammar_build_failed(const L3GrammarBuilder *b);
+
 /*
  * End building: the image of the grammar with this root, to be freed with
- * free(), or an error.  The builder is freed in both cases.
+ * free(), or an error.  The builder is freed in both cases.  What nothing can
+ * be, and what cannot be reached, is left away, and only rules that come back
+ * to themselves stay rules.  L3_ERR_ARG when nothing at all can be the root, or
+ * a rule is used that is not defined; L3_ERR_LIMIT beyond the bounds above.
  */
 L3Status	l3_grammar_build_finish(L3GrammarBuilder *b, uint32_t root_rule,
 									void **image, size_t *size, L3Error *err);

@@ -64,6 +64,13 @@ SELECT plan('SELECT * FROM (SELECT llama_filter(x, g::text), g, id, row_number()
 SELECT plan('SELECT g, avg(llama_filter_prob(x, ''a'')), llama_filter(max(llama_complete(x, 1)), ''b'') FROM words GROUP BY g');
 -- calls after sort and limit
 SELECT plan('SELECT id, llama_filter(x, ''a'') FROM words ORDER BY id LIMIT 2');
+-- also the rows that OFFSET skips are not asked for, nor those that a sort drops
+SELECT plan('SELECT llama_complete(llama_complete(x, 1), 1) FROM words WHERE llama_filter(x, ''a'') ORDER BY id OFFSET 3 FETCH FIRST 2 ROWS WITH TIES');
+SELECT plan('SELECT id, llama_filter(x, ''a'') FROM words ORDER BY llama_filter_prob(x, ''b'') LIMIT (SELECT min(id) FROM few)');
+SELECT plan('SELECT llama_filter(s.x, ''a''), s.f FROM (SELECT x, llama_filter(x, ''b'') f FROM words ORDER BY id OFFSET 2) s LIMIT 2');
+-- but volatile functions are evaluated for skipped rows as ever
+SELECT plan('SELECT llama_filter(x, ''a''), random() FROM words ORDER BY id LIMIT 2 OFFSET 1');
+SELECT plan('SELECT llama_filter(x, ''a''), random() FROM words ORDER BY id LIMIT 2');
 -- writing
 SELECT plan('UPDATE words SET x = llama_complete(x, 2) WHERE llama_filter(x, ''a'')');
 SELECT plan('INSERT INTO none SELECT id, g, llama_complete(x, 2) FROM words');
@@ -84,6 +91,9 @@ SET parallel_tuple_cost = 0;
 SET min_parallel_table_scan_size = 0;
 SELECT plan('SELECT llama_filter(x, ''a'') FROM words WHERE llama_filter(x, ''b'')');
 SELECT compare('SELECT id, llama_filter_prob(x, ''a'') FROM words WHERE llama_filter_prob(x, ''b'') < 2 ORDER BY id');
+-- each process of a Gather may have all rows that are wanted
+SELECT plan('SELECT llama_filter(x, ''a'') FROM words ORDER BY id LIMIT 2 OFFSET 1');
+SELECT compare('SELECT id, llama_filter_prob(x, ''a'') FROM words ORDER BY id LIMIT 2 OFFSET 1');
 RESET parallel_setup_cost;
 RESET parallel_tuple_cost;
 RESET min_parallel_table_scan_size;
@@ -141,9 +151,12 @@ SELECT plan('WITH todo AS (SELECT id FROM words FOR UPDATE SKIP LOCKED LIMIT 2) 
 SELECT plan('WITH new AS (INSERT INTO none SELECT * FROM few RETURNING *) SELECT llama_filter(x, ''a'') FROM new');
 
 -- ------------------------------------------------------- reading ahead
--- three rows more, later as many as were taken
-SELECT n, work(format('SELECT llama_filter(id::text, ''a'') FROM words LIMIT %s', n)) FROM unnest(ARRAY[0, 1, 2, 3, 4, 10, 40]) n;
+-- where a condition has calls: three rows more, later as many as were taken
+SELECT n, work(format('SELECT id FROM words WHERE llama_filter(id::text, ''a'') IS NOT NULL LIMIT %s', n)) FROM unnest(ARRAY[0, 1, 2, 3, 4, 10, 40]) n;
 -- and again from the start when the node is asked again
+SELECT work('SELECT (SELECT id FROM words WHERE id > i AND llama_filter(id::text, ''a'') IS NOT NULL LIMIT 1) FROM generate_series(1, 10) i');
+-- where none has: the rows of the result
+SELECT n, work(format('SELECT llama_filter(id::text, ''a'') FROM words LIMIT %s', n)) FROM unnest(ARRAY[0, 3, 40, 50]) n;
 SELECT work('SELECT (SELECT llama_filter(x, ''a'') FROM words WHERE id > i LIMIT 1) FROM generate_series(1, 10) i');
 -- equal calls are made once; NULLs are calls too
 SELECT work('SELECT llama_filter(g::text, ''a'') FROM words');
@@ -154,10 +167,10 @@ SELECT work('SELECT llama_filter(x, ''a''), llama_filter_prob(x, ''a'') FROM few
 
 -- an error waits for its row
 CREATE FUNCTION labels(id int) RETURNS text[] LANGUAGE sql IMMUTABLE AS $$ SELECT CASE WHEN id = 3 THEN ARRAY['p'] ELSE ARRAY['p', 'q'] END $$;
-SELECT count(c) FROM (SELECT llama_classify(x, labels(id)) c FROM words LIMIT 2) s;
-SELECT count(c) FROM (SELECT llama_classify(x, labels(id)) c FROM words LIMIT 3) s;
-SELECT id, llama_filter_prob(x, 'a', model => CASE WHEN id = 2 THEN 'nope' END) IS NULL AS isnull FROM few LIMIT 1;
-SELECT id, llama_filter_prob(x, 'a', model => CASE WHEN id = 2 THEN 'nope' END) FROM few LIMIT 2;
+SELECT count(*) FROM (SELECT id FROM words WHERE llama_classify(x, labels(id)) IN ('p', 'q') LIMIT 2) s;
+SELECT count(*) FROM (SELECT id FROM words WHERE llama_classify(x, labels(id)) IN ('p', 'q') LIMIT 3) s;
+SELECT id FROM few WHERE llama_filter_prob(x, 'a', model => CASE WHEN id = 2 THEN 'nope' END) < 2 LIMIT 1;
+SELECT id FROM few WHERE llama_filter_prob(x, 'a', model => CASE WHEN id = 2 THEN 'nope' END) < 2 LIMIT 2;
 BEGIN;
 DECLARE c CURSOR FOR SELECT id, llama_classify(x, labels(id)) IN ('p', 'q') AS answered FROM words;
 FETCH 2 FROM c;
@@ -172,6 +185,26 @@ SELECT compare('SELECT id, llama_filter_prob(repeat(x, CASE id WHEN 2 THEN 50000
 SELECT count(*), count(p) FROM (SELECT llama_filter_prob(repeat(x, CASE id WHEN 2 THEN 50000 ELSE 1 END), 'a') p FROM few OFFSET 0) s;
 RESET llama3.on_error;
 RESET client_min_messages;
+
+-- the sort below knows how many rows are wanted, and no more are asked for
+CREATE FUNCTION sort_method(query text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE answer json;
+BEGIN
+	EXECUTE 'EXPLAIN (ANALYZE, COSTS off, TIMING off, SUMMARY off, FORMAT json) ' || query INTO answer;
+	RETURN jsonb_path_query_first(answer::jsonb, 'strict $.**."Sort Method"') #>> '{}';
+END $$;
+SELECT query, sort_method(query), work(query) FROM unnest(ARRAY[
+	'SELECT id, llama_filter(id::text, ''a'') FROM words ORDER BY g, id LIMIT 3',
+	'SELECT id, llama_filter(id::text, ''a'') FROM words ORDER BY g, id LIMIT 3 OFFSET 4',
+	'SELECT llama_filter(id::text, ''a''), random() FROM words ORDER BY g, id LIMIT 3',
+	'SELECT llama_filter(s.id::text, ''a'') FROM (SELECT id, g FROM words ORDER BY g, id LIMIT 3) s',
+	'SELECT * FROM (SELECT id, llama_filter(id::text, ''a'') FROM words ORDER BY g, id OFFSET 0) s LIMIT 3',
+	'SELECT id, llama_filter(id::text, ''a'') FROM words ORDER BY g FETCH FIRST 2 ROWS WITH TIES']) query;
+SELECT compare('SELECT id, llama_filter_prob(x, ''a'') FROM words ORDER BY g DESC, id LIMIT 3 OFFSET 2');
+SELECT compare('SELECT llama_filter_prob(x, ''a''), id AS "a name", g FROM words ORDER BY g FETCH FIRST 2 ROWS WITH TIES');
+SELECT compare('SELECT llama_filter_prob(llama_complete(x, 1), ''a'') p, x FROM words ORDER BY id LIMIT (SELECT max(id) FROM few) OFFSET 1');
+SELECT compare('SELECT f.id, s.* FROM few f, LATERAL (SELECT w.id + f.g, llama_filter_prob(w.x, f.x) FROM words w ORDER BY w.g, w.id LIMIT f.id OFFSET f.g) s');
+SELECT llama_filter_prob(x, 'a') < 2 AS "a name", id FROM words ORDER BY id LIMIT 1;
 
 -- requests in flight are given up with their query: by an error, and by its end
 DO $$
@@ -230,6 +263,11 @@ FETCH 1 FROM h;
 COMMIT;
 FETCH 2 FROM h;
 CLOSE h;
+BEGIN;
+DECLARE c CURSOR FOR SELECT id, llama_filter(x, 'a') IS NULL AS isnull FROM words ORDER BY g, id LIMIT 3 OFFSET 1;
+FETCH 2 FROM c;
+FETCH 2 FROM c;
+COMMIT;
 BEGIN;
 DECLARE c CURSOR FOR SELECT id, llama_filter(x, 'a') IS NULL AS isnull FROM few FOR UPDATE;
 MOVE 2 IN c;

@@ -9,9 +9,9 @@
  * batches what all backends have asked.
  *
  * How far it reads ahead grows with what was asked of it: for row k at most
- * max(3, k) rows more are begun, up to the window's size.  So LIMIT 3 over a
- * million rows begins no more than six, and a whole table soon runs at full
- * width, with no need to know which of the two it is.
+ * max(3, k) rows more are begun, up to the window's size.  So a condition under
+ * LIMIT 3 begins at most three rows too many, and a whole table soon runs at
+ * full width, with no need to know which of the two it is.
  *
  * Equal calls (same function, same arguments) in the window are made once.
  *

@@ -30,6 +30,17 @@ extern bool llama_find_calls(Node *node, List **calls);
 
 /* batch_plan.c: set the planner's hook.  Called once, from _PG_init. */
 extern void llama_batch_plan_init(void);
+/* The columns of a plan node, as the node above sees them: a list of OUTER_VARs. */
+extern List *llama_outer_vars(const Plan *plan);
+/* A target list of these expressions. */
+extern List *llama_target_list(List *exprs);
+
+/*
+ * batch_limit.c.  A plan that gives the rows of limit, whose batch nodes (its
+ * input, or below a Gather) make no calls for rows that it drops, where that
+ * can be; next_node_id is for new plan nodes.
+ */
+extern Plan *llama_batch_limit(Limit *limit, int *next_node_id);
 
 /*
  * The kind of a function by its OID, NULL when it is not one of ours that can

@@ -153,8 +153,8 @@ to_scan_vars(Node *node, void *context)
 	return expression_tree_mutator(node, to_scan_vars, context);
 }
 
-static List *
-flat_target_list(List *exprs)
+List *
+llama_target_list(List *exprs)
 {
 	List	   *result = NIL;
 	ListCell   *cell;
@@ -165,9 +165,8 @@ flat_target_list(List *exprs)
 	return result;
 }
 
-/* The columns of a plan node, as the node above sees them. */
-static List *
-outer_vars(const Plan *plan)
+List *
+llama_outer_vars(const Plan *plan)
 {
 	List	   *result = NIL;
 	ListCell   *cell;
@@ -221,7 +220,7 @@ static CustomScan *
 make_batch(Rewrite *rewrite, Plan *plan, List *calls)
 {
 	CustomScan *batch = makeNode(CustomScan);
-	List	   *columns = outer_vars(plan);
+	List	   *columns = llama_outer_vars(plan);
 
 	batch->scan.plan.startup_cost = plan->startup_cost;
 	batch->scan.plan.total_cost = plan->total_cost;
@@ -234,9 +233,9 @@ make_batch(Rewrite *rewrite, Plan *plan, List *calls)
 	batch->scan.plan.lefttree = plan;
 	batch->methods = &llama_batch_methods;
 	batch->custom_private = list_make1(makeInteger(list_length(columns)));
-	batch->custom_scan_tlist = flat_target_list(list_concat(columns, calls));
+	batch->custom_scan_tlist = llama_target_list(list_concat(columns, calls));
 	batch->scan.plan.targetlist = (List *)
-		to_scan_vars((Node *) flat_target_list(outer_vars((Plan *)
+		to_scan_vars((Node *) llama_target_list(llama_outer_vars((Plan *)
 														   &(Plan) {.targetlist = batch->custom_scan_tlist})),
 					 NULL);
 	return batch;
@@ -449,7 +448,7 @@ set_target_list(Plan *plan, List *exprs)
 		agg->runCondition = (List *) from_columns((Node *) agg->runCondition, old);
 		agg->runCondition = (List *) replace((Node *) agg->runCondition, exprs, 1, 0);
 	}
-	plan->targetlist = flat_target_list(copyObject(exprs));
+	plan->targetlist = llama_target_list(copyObject(exprs));
 }
 
 /*
@@ -612,7 +611,10 @@ batch_plan(Rewrite *rewrite, Plan *plan, bool alone)
 	}
 	rewrite->reads_all = reads_all;
 	batch_aggregate_inputs(rewrite, plan);
-	return alone ? plan : batch_node(rewrite, plan);
+	if (alone)
+		return plan;
+	return IsA(plan, Limit) ? llama_batch_limit((Limit *) plan, &rewrite->next_node_id) :
+		batch_node(rewrite, plan);
 }
 
 /* ----------------------------------------------------------------

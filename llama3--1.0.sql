@@ -207,6 +207,18 @@ COMMENT ON FUNCTION llama_sentiment(text, text, text) IS
 	'positive, negative, neutral or mixed: the most probable; of what the text says about the aspect, if one is given; NULL for a NULL input';
 
 /* ---------------------------------------------------------------------
+ * Structured output
+ * ---------------------------------------------------------------------
+ */
+
+CREATE FUNCTION llama_type_schema(type regtype)
+	RETURNS jsonb
+	AS 'MODULE_PATHNAME', 'llama_type_schema'
+	LANGUAGE C STABLE STRICT PARALLEL SAFE COST 100;
+COMMENT ON FUNCTION llama_type_schema(regtype) IS
+	'the JSON Schema of what jsonb_populate_record reads as this type, but for the CHECKs of domains; comments on types and columns are its descriptions; NULL for NULL, 42704 for an unknown type, 0A000 for one that is not supported';
+
+/* ---------------------------------------------------------------------
  * Texts made of a text: temperature 0, white space around them removed
  * ---------------------------------------------------------------------
  */

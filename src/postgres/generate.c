@@ -35,9 +35,9 @@ llama_generate_request(const LlamaIds *prompt, const LlamaOptions *options, L3Re
 	};
 }
 
-static void
-submit_prompt(LlamaCall *call, LlamaFunction function, const LlamaModel *model,
-			  const LlamaIds *prompt, const LlamaOptions *options)
+void
+llama_generate_submit(LlamaCall *call, LlamaFunction function, const LlamaModel *model,
+					  const LlamaIds *prompt, const LlamaOptions *options)
 {
 	L3Request	request;
 
@@ -92,7 +92,7 @@ begin_generate(FunctionCallInfo fcinfo, LlamaCall *call)
 	LlamaIds	prompt = {0};
 
 	if (!PG_ARGISNULL(0) && llama_generate_args(fcinfo, &model, &options, &prompt))
-		submit_prompt(call, LLAMA_FN_GENERATE, model, &prompt, &options);
+		llama_generate_submit(call, LLAMA_FN_GENERATE, model, &prompt, &options);
 }
 
 static void
@@ -109,7 +109,7 @@ begin_chat(FunctionCallInfo fcinfo, LlamaCall *call)
 	llama_messages_from_jsonb(PG_GETARG_JSONB_P(0), &chat);
 	model = llama_model_arg(fcinfo, 1 + LLAMA_N_OPTION_ARGS);
 	if (llama_encode_chat(model, &chat, &prompt))
-		submit_prompt(call, LLAMA_FN_CHAT, model, &prompt, &options);
+		llama_generate_submit(call, LLAMA_FN_CHAT, model, &prompt, &options);
 }
 
 static void
@@ -124,7 +124,7 @@ begin_complete(FunctionCallInfo fcinfo, LlamaCall *call)
 	llama_options_read(fcinfo, 1, &options);
 	model = llama_model_arg(fcinfo, 1 + LLAMA_N_OPTION_ARGS);
 	if (llama_row_encode(model, llama_text_utf8(PG_GETARG_DATUM(0)), &prompt))
-		submit_prompt(call, LLAMA_FN_COMPLETE, model, &prompt, &options);
+		llama_generate_submit(call, LLAMA_FN_COMPLETE, model, &prompt, &options);
 }
 
 const LlamaCallKind llama_generate_kind = {"llama_generate", 1, begin_generate, finish_answer};

@@ -23,6 +23,11 @@ extern void llama_generate_request(const LlamaIds *prompt, const LlamaOptions *o
 extern bool llama_generate_args(FunctionCallInfo fcinfo, const LlamaModel **model,
 								LlamaOptions *options, LlamaIds *prompt);
 
+/* For begin: make the request for a prompt and submit it. */
+extern void llama_generate_submit(LlamaCall *call, LlamaFunction function,
+								  const LlamaModel *model, const LlamaIds *prompt,
+								  const LlamaOptions *options);
+
 /* What the call's first request has generated, in whole characters. */
 extern LlamaText llama_generated(const LlamaCall *call);
 

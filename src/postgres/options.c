@@ -20,6 +20,17 @@
 #include "llama3.h"
 #include "options.h"
 
+const LlamaOptions llama_greedy = {
+	.sampling = {
+		.temperature = LLAMA_DEFAULT_TEMPERATURE,
+		.top_p = LLAMA_DEFAULT_TOP_P,
+		.min_p = LLAMA_DEFAULT_MIN_P,
+		.repeat_penalty = LLAMA_DEFAULT_REPEAT_PENALTY,
+		.top_k = LLAMA_DEFAULT_TOP_K,
+		.seed = LLAMA_DEFAULT_SEED
+	}
+};
+
 int64
 llama_int_arg(FunctionCallInfo fcinfo, int arg, const char *name, bool is_bigint,
 			  int64 min, int64 max, int64 default_value)
@@ -135,14 +146,19 @@ read_stops(FunctionCallInfo fcinfo, int arg, LlamaOptions *options)
 	}
 }
 
+int32
+llama_max_tokens_arg(FunctionCallInfo fcinfo, int arg)
+{
+	return llama_int_arg(fcinfo, arg, "max_tokens", false,
+						 LLAMA_MIN_MAX_TOKENS, LLAMA_MAX_MAX_TOKENS, llama3_max_tokens);
+}
+
 void
 llama_options_read(FunctionCallInfo fcinfo, int first, LlamaOptions *options)
 {
 	L3Sampling *sampling = &options->sampling;
 
-	options->max_tokens = llama_int_arg(fcinfo, first, "max_tokens", false,
-										LLAMA_MIN_MAX_TOKENS, LLAMA_MAX_MAX_TOKENS,
-										llama3_max_tokens);
+	options->max_tokens = llama_max_tokens_arg(fcinfo, first);
 	sampling->temperature = llama_float_arg(fcinfo, first + 1, "temperature",
 									  LLAMA_MIN_TEMPERATURE, LLAMA_MAX_TEMPERATURE,
 									  LLAMA_DEFAULT_TEMPERATURE);

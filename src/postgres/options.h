@@ -53,6 +53,9 @@ typedef struct LlamaOptions
 	int32		n_stops;
 } LlamaOptions;
 
+/* The most probable answer; max_tokens must be set. */
+extern const LlamaOptions llama_greedy;
+
 /*
  * Read and check the options that start at argument first.  NULL means the
  * default.  Raises 22023.
@@ -65,6 +68,9 @@ extern void llama_options_read(FunctionCallInfo fcinfo, int first, LlamaOptions 
  */
 extern LlamaText *llama_text_array_arg(FunctionCallInfo fcinfo, int arg,
 									   const char *what, int *n);
+
+/* Read max_tokens; raises 22023. */
+extern int32 llama_max_tokens_arg(FunctionCallInfo fcinfo, int arg);
 
 /* Read an optional integer; raises 22023 outside of min .. max. */
 extern int64 llama_int_arg(FunctionCallInfo fcinfo, int arg, const char *name,

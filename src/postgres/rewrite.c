@@ -55,24 +55,12 @@ static void
 submit_chat(LlamaCall *call, const LlamaModel *model, LlamaFunction function,
 			const LlamaMessages *chat, int64 max_tokens)
 {
-	LlamaOptions options = {
-		.max_tokens = (int32) Min(max_tokens, LLAMA_MAX_MAX_TOKENS),
-		.sampling = {
-			.temperature = LLAMA_DEFAULT_TEMPERATURE,
-			.top_p = LLAMA_DEFAULT_TOP_P,
-			.min_p = LLAMA_DEFAULT_MIN_P,
-			.repeat_penalty = LLAMA_DEFAULT_REPEAT_PENALTY,
-			.top_k = LLAMA_DEFAULT_TOP_K,
-			.seed = LLAMA_DEFAULT_SEED
-		}
-	};
+	LlamaOptions options = llama_greedy;
 	LlamaIds	prompt = {0};
-	L3Request	request;
 
-	if (!llama_encode_chat(model, chat, &prompt))
-		return;
-	llama_generate_request(&prompt, &options, &request);
-	(void) llama_call_submit(call, model, function, &request);
+	options.max_tokens = (int32) Min(max_tokens, LLAMA_MAX_MAX_TOKENS);
+	if (llama_encode_chat(model, chat, &prompt))
+		llama_generate_submit(call, function, model, &prompt, &options);
 }
 
 /* Tokens of an answer that is about growth times as long as the input. */

@@ -1,9 +1,10 @@
 # The README does what it says.  Its SQL is run from top to bottom as a reader
 # would, from a server without llama3 on; what it shows as output and as
 # messages is compared with what comes out; its tables are compared with the
-# server.
+# server.  The guides in doc/ are run likewise, each on a server of its own that
+# has llama3 and the model that the README calls Llama-3.2-1B-Instruct-Q8_0.
 #
-# In README.md
+# In README.md and the guides
 #	```sql			is run, a psql session per block.  Comments such as "-- ERROR:  ..."
 #				announce the messages that come, all of them, in this order
 #	```text			after it is the output.  Numbers may differ, since the README's
@@ -15,6 +16,7 @@
 use strict;
 use warnings;
 use lib '.', 't';
+use Encode qw(decode_utf8);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -117,9 +119,9 @@ sub columns
 
 sub run_sql
 {
-	my ($node, $block) = @_;
+	my ($node, $block, $page) = @_;
 	my $sql = $block->{text};
-	my $where = "line $block->{line}: " . (split /\n/, $sql)[0];
+	my $where = "$page, line $block->{line}: " . (split /\n/, $sql)[0];
 	my $other;
 	my ($out, $err);
 
@@ -163,10 +165,10 @@ sub run_sql
 
 sub run_blocks
 {
-	my ($node, $text) = @_;
+	my ($node, $text, $page) = @_;
 	for my $block (code_blocks($text))
 	{
-		run_sql($node, $block) if $block->{language} eq 'sql';
+		run_sql($node, $block, $page) if $block->{language} eq 'sql';
 		$node->restart if $block->{language} eq 'sh' && $block->{text} =~ /systemctl restart/;
 	}
 }
@@ -178,7 +180,7 @@ $rest = ("\n" x ($intro =~ tr/\n//)) . $rest;
 
 # The introduction shows a server that has llama3 already.
 my $node = start_node('intro');
-run_blocks($node, $intro);
+run_blocks($node, $intro, 'README.md');
 
 # ----------------------------------------------------------------
 # Its tables, against this server
@@ -252,19 +254,30 @@ for my $message (section('Troubleshooting') =~ /^\| `(.*?)` \|/mg)
 	ok($libraries =~ /$pattern/, "\"$message\" is a message of llama3");
 }
 
-# Links within the page, and to files of the repository.
+# Links within a page, and to files of the repository; the width of lines.
+my %page = ('README.md' => $readme);
+$page{"doc/$_"} = slurp_file("../doc/$_") for map { m{([^/]+)$} } glob('../doc/*.md');
 my %anchor;
-for my $heading ($readme =~ /^#+ (.*)$/mg)
+for my $name (keys %page)
 {
-	(my $name = lc $heading) =~ s/[^\w\- ]//g;
-	$name =~ s/ /-/g;
-	$anchor{"#$name"} = 1;
+	for my $heading ($page{$name} =~ /^#+ (.*)$/mg)
+	{
+		(my $anchor = lc $heading) =~ s/[^\w\- ]//g;
+		$anchor =~ s/ /-/g;
+		$anchor{"$name#$anchor"} = 1;
+	}
 }
-for my $link ($readme =~ /\]\(([^)]+)\)/g)
+for my $name (sort keys %page)
 {
-	ok($link =~ /^#/ ? $anchor{$link} : -f "../$link", "the link to $link leads somewhere");
+	for my $link ($page{$name} =~ /\]\(([^)]+)\)/g)
+	{
+		my ($file, $anchor) = $link =~ /^([^#]*)(#.*)?$/;
+		my $target = $file eq '' ? $name : $name =~ m{^doc/} ? "doc/$file" : $file;
+		1 while $target =~ s{[^/]+/\.\./}{};
+		ok(-f "../$target" && (!defined $anchor || $anchor{"$target$anchor"}), "$name: the link to $link leads somewhere");
+	}
+	is(join("\n", grep { length(decode_utf8($_)) > 120 } split /\n/, $page{$name}), '', "$name: no line is longer than 120");
 }
-is(join("\n", grep { length > 120 } split /\n/, $readme), '', 'no line is longer than 120');
 
 # ----------------------------------------------------------------
 # And the rest, from a server that knows nothing of llama3
@@ -275,7 +288,19 @@ $node->init;
 # Where a page shows how many tokens fit, a small model is to have too few.
 $node->append_conf('postgresql.conf', 'llama3.kv_cache_size = 16MB');
 $node->start;
-run_blocks($node, $rest);
+run_blocks($node, $rest, 'README.md');
 $node->stop;
+
+# ----------------------------------------------------------------
+# The guides
+# ----------------------------------------------------------------
+
+for my $name (grep { m{^doc/} && grep { $_->{language} eq 'sql' } code_blocks($page{$_}) } sort keys %page)
+{
+	(my $server = $name) =~ s{.*/|\.md$}{}g;
+	$node = start_node($server, "llama3.models = 'Llama-3.2-1B-Instruct-Q8_0.gguf'");
+	run_blocks($node, $page{$name}, $name);
+	$node->stop;
+}
 
 done_testing();

@@ -264,6 +264,158 @@ COMMENT ON FUNCTION llama_fix_grammar(text, text) IS
 	'the text with its mistakes in spelling, grammar and punctuation corrected, of at most 32 + 2 times its tokens; empty for a blank input, NULL for a NULL one';
 
 /* ---------------------------------------------------------------------
+ * Aggregates: one text made of the texts of many rows
+ *
+ * As many texts as fit are asked about together, then the answers, and so on
+ * (reduce.c).  Aggregates take neither names nor defaults for their arguments,
+ * hence one for each number of these.  The server calls all aggregates
+ * IMMUTABLE; these are as STABLE as the other functions.
+ * ---------------------------------------------------------------------
+ */
+
+CREATE FUNCTION llama_agg_finalfn(internal)
+	RETURNS text
+	AS 'MODULE_PATHNAME', 'llama_agg_finalfn'
+	LANGUAGE C STABLE STRICT PARALLEL SAFE COST 10000;
+COMMENT ON FUNCTION llama_agg_finalfn(internal) IS
+	'of llama_agg and llama_summarize_agg: the state''s answer; the state can go on';
+
+CREATE FUNCTION llama_agg_combinefn(internal, internal)
+	RETURNS internal
+	AS 'MODULE_PATHNAME', 'llama_agg_combinefn'
+	LANGUAGE C STABLE PARALLEL SAFE COST 1000;
+COMMENT ON FUNCTION llama_agg_combinefn(internal, internal) IS
+	'of llama_agg and llama_summarize_agg: the first state with the texts of the second behind its own';
+
+CREATE FUNCTION llama_agg_serialfn(internal)
+	RETURNS bytea
+	AS 'MODULE_PATHNAME', 'llama_agg_serialfn'
+	LANGUAGE C STABLE STRICT PARALLEL SAFE COST 100;
+COMMENT ON FUNCTION llama_agg_serialfn(internal) IS
+	'of llama_agg and llama_summarize_agg: the state as bytes, with no request in flight';
+
+CREATE FUNCTION llama_agg_deserialfn(bytea, internal)
+	RETURNS internal
+	AS 'MODULE_PATHNAME', 'llama_agg_deserialfn'
+	LANGUAGE C STABLE STRICT PARALLEL SAFE COST 100;
+COMMENT ON FUNCTION llama_agg_deserialfn(bytea, internal) IS
+	'of llama_agg and llama_summarize_agg: the state of these bytes; 55000 if its model is not loaded any more';
+
+CREATE FUNCTION llama_agg_transfn(internal, input text, task text)
+	RETURNS internal
+	AS 'MODULE_PATHNAME', 'llama_agg_transfn'
+	LANGUAGE C STABLE PARALLEL SAFE COST 1000;
+COMMENT ON FUNCTION llama_agg_transfn(internal, text, text) IS
+	'of llama_agg: the state with one text more';
+CREATE AGGREGATE llama_agg(input text, task text) (
+	SFUNC = llama_agg_transfn,
+	STYPE = internal,
+	SSPACE = 4096,
+	FINALFUNC = llama_agg_finalfn,
+	FINALFUNC_MODIFY = READ_ONLY,
+	COMBINEFUNC = llama_agg_combinefn,
+	SERIALFUNC = llama_agg_serialfn,
+	DESERIALFUNC = llama_agg_deserialfn,
+	PARALLEL = SAFE);
+COMMENT ON AGGREGATE llama_agg(text, text) IS
+	'the answer to a task about all inputs together, in their order; max_tokens (1 .. 1048576; llama3.max_tokens) of the answer; rows with a NULL input or task are skipped, NULL if there are no others; 22023 if the task is blank or not the same for all rows';
+
+CREATE FUNCTION llama_agg_transfn(internal, input text, task text, max_tokens integer)
+	RETURNS internal
+	AS 'MODULE_PATHNAME', 'llama_agg_transfn'
+	LANGUAGE C STABLE PARALLEL SAFE COST 1000;
+COMMENT ON FUNCTION llama_agg_transfn(internal, text, text, integer) IS
+	'of llama_agg: the state with one text more';
+CREATE AGGREGATE llama_agg(input text, task text, max_tokens integer) (
+	SFUNC = llama_agg_transfn,
+	STYPE = internal,
+	SSPACE = 4096,
+	FINALFUNC = llama_agg_finalfn,
+	FINALFUNC_MODIFY = READ_ONLY,
+	COMBINEFUNC = llama_agg_combinefn,
+	SERIALFUNC = llama_agg_serialfn,
+	DESERIALFUNC = llama_agg_deserialfn,
+	PARALLEL = SAFE);
+COMMENT ON AGGREGATE llama_agg(text, text, integer) IS
+	'the answer to a task about all inputs together, in their order; max_tokens (1 .. 1048576; llama3.max_tokens) of the answer; rows with a NULL input or task are skipped, NULL if there are no others; 22023 if the task is blank or not the same for all rows';
+
+CREATE FUNCTION llama_agg_transfn(internal, input text, task text, max_tokens integer, model text)
+	RETURNS internal
+	AS 'MODULE_PATHNAME', 'llama_agg_transfn'
+	LANGUAGE C STABLE PARALLEL SAFE COST 1000;
+COMMENT ON FUNCTION llama_agg_transfn(internal, text, text, integer, text) IS
+	'of llama_agg: the state with one text more';
+CREATE AGGREGATE llama_agg(input text, task text, max_tokens integer, model text) (
+	SFUNC = llama_agg_transfn,
+	STYPE = internal,
+	SSPACE = 4096,
+	FINALFUNC = llama_agg_finalfn,
+	FINALFUNC_MODIFY = READ_ONLY,
+	COMBINEFUNC = llama_agg_combinefn,
+	SERIALFUNC = llama_agg_serialfn,
+	DESERIALFUNC = llama_agg_deserialfn,
+	PARALLEL = SAFE);
+COMMENT ON AGGREGATE llama_agg(text, text, integer, text) IS
+	'the answer to a task about all inputs together, in their order; max_tokens (1 .. 1048576; llama3.max_tokens) of the answer; rows with a NULL input or task are skipped, NULL if there are no others; 22023 if the task is blank or not the same for all rows';
+
+CREATE FUNCTION llama_summarize_agg_transfn(internal, input text)
+	RETURNS internal
+	AS 'MODULE_PATHNAME', 'llama_summarize_agg_transfn'
+	LANGUAGE C STABLE PARALLEL SAFE COST 1000;
+COMMENT ON FUNCTION llama_summarize_agg_transfn(internal, text) IS
+	'of llama_summarize_agg: the state with one text more';
+CREATE AGGREGATE llama_summarize_agg(input text) (
+	SFUNC = llama_summarize_agg_transfn,
+	STYPE = internal,
+	SSPACE = 4096,
+	FINALFUNC = llama_agg_finalfn,
+	FINALFUNC_MODIFY = READ_ONLY,
+	COMBINEFUNC = llama_agg_combinefn,
+	SERIALFUNC = llama_agg_serialfn,
+	DESERIALFUNC = llama_agg_deserialfn,
+	PARALLEL = SAFE);
+COMMENT ON AGGREGATE llama_summarize_agg(text) IS
+	'a summary of all inputs together, in their order, for which the model is told max_words (1 .. 10000; 100) and given 32 + 3 * max_words tokens; NULL inputs are skipped, NULL if there are no others; 22023 if max_words is not the same for all rows';
+
+CREATE FUNCTION llama_summarize_agg_transfn(internal, input text, max_words integer)
+	RETURNS internal
+	AS 'MODULE_PATHNAME', 'llama_summarize_agg_transfn'
+	LANGUAGE C STABLE PARALLEL SAFE COST 1000;
+COMMENT ON FUNCTION llama_summarize_agg_transfn(internal, text, integer) IS
+	'of llama_summarize_agg: the state with one text more';
+CREATE AGGREGATE llama_summarize_agg(input text, max_words integer) (
+	SFUNC = llama_summarize_agg_transfn,
+	STYPE = internal,
+	SSPACE = 4096,
+	FINALFUNC = llama_agg_finalfn,
+	FINALFUNC_MODIFY = READ_ONLY,
+	COMBINEFUNC = llama_agg_combinefn,
+	SERIALFUNC = llama_agg_serialfn,
+	DESERIALFUNC = llama_agg_deserialfn,
+	PARALLEL = SAFE);
+COMMENT ON AGGREGATE llama_summarize_agg(text, integer) IS
+	'a summary of all inputs together, in their order, for which the model is told max_words (1 .. 10000; 100) and given 32 + 3 * max_words tokens; NULL inputs are skipped, NULL if there are no others; 22023 if max_words is not the same for all rows';
+
+CREATE FUNCTION llama_summarize_agg_transfn(internal, input text, max_words integer, model text)
+	RETURNS internal
+	AS 'MODULE_PATHNAME', 'llama_summarize_agg_transfn'
+	LANGUAGE C STABLE PARALLEL SAFE COST 1000;
+COMMENT ON FUNCTION llama_summarize_agg_transfn(internal, text, integer, text) IS
+	'of llama_summarize_agg: the state with one text more';
+CREATE AGGREGATE llama_summarize_agg(input text, max_words integer, model text) (
+	SFUNC = llama_summarize_agg_transfn,
+	STYPE = internal,
+	SSPACE = 4096,
+	FINALFUNC = llama_agg_finalfn,
+	FINALFUNC_MODIFY = READ_ONLY,
+	COMBINEFUNC = llama_agg_combinefn,
+	SERIALFUNC = llama_agg_serialfn,
+	DESERIALFUNC = llama_agg_deserialfn,
+	PARALLEL = SAFE);
+COMMENT ON AGGREGATE llama_summarize_agg(text, integer, text) IS
+	'a summary of all inputs together, in their order, for which the model is told max_words (1 .. 10000; 100) and given 32 + 3 * max_words tokens; NULL inputs are skipped, NULL if there are no others; 22023 if max_words is not the same for all rows';
+
+/* ---------------------------------------------------------------------
  * Embeddings
  * ---------------------------------------------------------------------
  */

@@ -15,5 +15,12 @@ SELECT p.proname, p.provolatile AS volatile, p.proparallel AS parallel, p.proiss
 	p.prorows AS rows, p.prosecdef AS definer
 FROM pg_depend d JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
 	JOIN pg_proc p ON d.classid = 'pg_proc'::regclass AND p.oid = d.objid
-WHERE e.extname = 'llama3' AND d.deptype = 'e'
+WHERE e.extname = 'llama3' AND d.deptype = 'e' AND NOT 'internal'::regtype = ANY (p.proargtypes)
 ORDER BY p.proname COLLATE "C";
+
+-- what a query cannot call itself, which belongs to aggregates and other calls
+SELECT p.oid::regprocedure AS function, p.provolatile AS volatile, p.proparallel AS parallel, p.proisstrict AS strict, p.procost AS cost
+FROM pg_depend d JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
+	JOIN pg_proc p ON d.classid = 'pg_proc'::regclass AND p.oid = d.objid
+WHERE e.extname = 'llama3' AND d.deptype = 'e' AND 'internal'::regtype = ANY (p.proargtypes)
+ORDER BY p.oid::regprocedure::text COLLATE "C";

@@ -141,4 +141,4 @@ RESET llama3.on_error;
 
 -- labels that the planner uses
 SELECT proname, provolatile, proparallel, proisstrict, procost, proretset FROM pg_proc
-WHERE proname LIKE 'llama\_%' AND provolatile = 's' ORDER BY proname COLLATE "C";
+WHERE proname LIKE 'llama\_%' AND provolatile = 's' AND NOT 'internal'::regtype = ANY (proargtypes) ORDER BY proname COLLATE "C";

@@ -2,11 +2,11 @@
 CREATE ROLE llama3_user;
 CREATE ROLE llama3_monitor IN ROLE pg_read_all_stats;
 
-SELECT count(*) AS in_the_extension FROM pg_proc WHERE proname LIKE 'llama\_%';
+SELECT count(*) AS in_the_extension FROM pg_proc WHERE proname LIKE 'llama\_%' AND NOT 'internal'::regtype = ANY (proargtypes);
 
 -- what anybody may call, and what not
 SELECT proname, has_function_privilege('llama3_user', oid, 'EXECUTE') AS anybody FROM pg_proc
-WHERE proname LIKE 'llama\_%' ORDER BY proname COLLATE "C";
+WHERE proname LIKE 'llama\_%' AND NOT 'internal'::regtype = ANY (proargtypes) ORDER BY proname COLLATE "C";
 
 SET ROLE llama3_user;
 SELECT llama_generate('x', max_tokens => 2) IS NOT NULL AS generated, llama_count_tokens('x') > 0 AS counted;

@@ -31,6 +31,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
+#include "chunk.h"
 #include "options.h"
 #include "row.h"
 
@@ -39,7 +40,6 @@ PG_FUNCTION_INFO_V1(llama_chunk);
 /* Columns: ordinal, chunk, start. */
 #define N_COLUMNS				3
 
-#define LLAMA_MIN_CHUNK_TOKENS	4
 #define LLAMA_MAX_CHUNK_TOKENS	L3_MAX_CONTEXT
 
 /* Bytes of text shown to the tokenizer at first, for each token wanted. */
@@ -288,6 +288,14 @@ chunk_end(const Chunker *chunker, size_t from, size_t after)
 			ends[WITHIN_WORD] = previous_char(text, ends[WITHIN_WORD], first);
 	}
 	return first;
+}
+
+size_t
+llama_chunk_end(const LlamaModel *model, LlamaText text, size_t from, size_t chunk_tokens)
+{
+	Chunker		chunker = {.model = model, .text = text, .chunk_tokens = chunk_tokens};
+
+	return chunk_end(&chunker, from, from);
 }
 
 /*

@@ -34,6 +34,7 @@ struct LlamaRequest
 {
 	dlist_node	node;			/* in requests */
 	ResourceOwner owner;
+	LlamaRequest **holder;		/* told when the request goes, or NULL */
 	LlamaSlot  *slot;			/* NULL once done and copied; ours while the
 								 * payload is not done */
 	dsa_pointer payload;
@@ -60,9 +61,17 @@ void
 llama_release(LlamaRequest *request)
 {
 	dlist_delete(&request->node);
+	if (request->holder != NULL)
+		*request->holder = NULL;
 	if (request->slot != NULL)
 		llama_slot_release(request->slot, request->payload);
 	MemoryContextDelete(request->context);
+}
+
+void
+llama_set_holder(LlamaRequest *request, LlamaRequest **holder)
+{
+	request->holder = holder;
 }
 
 static void

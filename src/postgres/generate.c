@@ -46,19 +46,24 @@ llama_generate_submit(LlamaCall *call, LlamaFunction function, const LlamaModel 
 }
 
 LlamaText
-llama_generated(const LlamaCall *call)
+llama_answer(const LlamaModel *model, LlamaRequest *request)
 {
-	LlamaRequest *request = call->requests[0];
 	const L3Result *result = llama_result(request);
 	StringInfoData bytes;
 
 	initStringInfo(&bytes);
-	llama_append_answer(call->model->tok, llama_out_tokens(request), result->n_out, &bytes);
+	llama_append_answer(model->tok, llama_out_tokens(request), result->n_out, &bytes);
 
 	/* Cut before a stop string, and before half a character. */
 	return (LlamaText) {
 		bytes.data, l3_utf8_complete(bytes.data, Min((int64) bytes.len, result->n_bytes))
 	};
+}
+
+LlamaText
+llama_generated(const LlamaCall *call)
+{
+	return llama_answer(call->model, call->requests[0]);
 }
 
 /* The answer as text. */

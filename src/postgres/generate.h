@@ -28,7 +28,8 @@ extern void llama_generate_submit(LlamaCall *call, LlamaFunction function,
 								  const LlamaModel *model, const LlamaIds *prompt,
 								  const LlamaOptions *options);
 
-/* What the call's first request has generated, in whole characters. */
+/* What a request that is done has generated, in whole characters; a call's first one. */
+extern LlamaText llama_answer(const LlamaModel *model, LlamaRequest *request);
 extern LlamaText llama_generated(const LlamaCall *call);
 
 #endif							/* LLAMA3_GENERATE_H */

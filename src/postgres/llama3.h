@@ -154,6 +154,8 @@ typedef enum LlamaFunction
 	LLAMA_FN_TRANSLATE,
 	LLAMA_FN_REDACT,
 	LLAMA_FN_FIX_GRAMMAR,
+	LLAMA_FN_AGG,
+	LLAMA_FN_SUMMARIZE_AGG,
 	LLAMA_N_FUNCTIONS
 } LlamaFunction;
 
@@ -191,5 +193,11 @@ extern const float *llama_out_embedding(LlamaRequest *request);
 
 /* Give the request up: cancels it when it still runs.  Frees the object. */
 extern void llama_release(LlamaRequest *request);
+
+/*
+ * Set *holder to NULL when the request is released, by whomever.  For who keeps
+ * requests in memory that may outlive their resource owner, or not.
+ */
+extern void llama_set_holder(LlamaRequest *request, LlamaRequest **holder);
 
 #endif							/* LLAMA3_H */

@@ -50,6 +50,15 @@ extern bool llama_encode_opening(const LlamaModel *model, const LlamaMessages *c
 								 LlamaIds *ids);
 extern bool llama_encode_next_turn(const LlamaModel *model, LlamaText content, LlamaIds *ids);
 
+/*
+ * A chat of any number of turns, part by part: an opening, as above, turns of
+ * the user, and the beginning of the assistant's answer.  A turn of more than
+ * limit tokens is not appended, and false returned.
+ */
+extern bool llama_encode_turn(const LlamaModel *model, LlamaText content, size_t limit,
+							  LlamaIds *ids);
+extern void llama_encode_answer_header(const LlamaModel *model, LlamaIds *ids);
+
 /* Check and read messages of llama_chat.  Raises 22023. */
 extern void llama_messages_from_jsonb(Jsonb *jsonb, LlamaMessages *chat);
 
@@ -75,6 +84,13 @@ extern void llama_translate_prompt(LlamaMessages *chat, LlamaText to_language,
 extern void llama_redact_prompt(LlamaMessages *chat, const LlamaText *categories,
 								int n_categories, LlamaText input);
 extern void llama_fix_grammar_prompt(LlamaMessages *chat, LlamaText input);
+
+/*
+ * The aggregates' chats begin with these, and each text, or where parts are
+ * merged each part's answer, is a turn of the user behind them.
+ */
+extern void llama_agg_prompt(LlamaMessages *chat, LlamaText task, bool merging);
+extern void llama_summarize_agg_prompt(LlamaMessages *chat, int max_words, bool merging);
 
 /*
  * classify_multi asks many questions about one text, so here the text is what

@@ -185,6 +185,8 @@ static const char *const function_names[] = {
 	[LLAMA_FN_TRANSLATE] = "llama_translate",
 	[LLAMA_FN_REDACT] = "llama_redact",
 	[LLAMA_FN_FIX_GRAMMAR] = "llama_fix_grammar",
+	[LLAMA_FN_AGG] = "llama_agg",
+	[LLAMA_FN_SUMMARIZE_AGG] = "llama_summarize_agg",
 };
 
 StaticAssertDecl(lengthof(function_names) == LLAMA_N_FUNCTIONS,

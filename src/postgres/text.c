@@ -138,32 +138,38 @@ append_converted(StringInfo out, const char *utf8, size_t len)
 	pfree(chunk);
 }
 
+LlamaText
+llama_text_clean(LlamaText answer)
+{
+	char	   *clean;
+
+	if (answer.len > (MaxAllocSize - VARHDRSZ) / SANITIZE_GROWTH)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("text of %zu bytes is too long", answer.len)));
+
+	clean = palloc(answer.len * SANITIZE_GROWTH + 1);
+	return (LlamaText) {clean, l3_utf8_sanitize(answer.data, answer.len, clean)};
+}
+
 text *
 llama_text_make(const char *bytes, size_t len)
 {
-	char	   *clean;
-	size_t		n;
+	LlamaText	clean = llama_text_clean((LlamaText) {bytes, len});
 	text	   *result;
 
-	if (len > (MaxAllocSize - VARHDRSZ) / SANITIZE_GROWTH)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("text of %zu bytes is too long", len)));
-
-	clean = palloc(len * SANITIZE_GROWTH + 1);
-	n = l3_utf8_sanitize(bytes, len, clean);
 	if (bytes_are_utf8())
-		result = cstring_to_text_with_len(clean, (int) n);
+		result = cstring_to_text_with_len(clean.data, (int) clean.len);
 	else
 	{
 		StringInfoData converted;
 
 		initStringInfo(&converted);
-		append_converted(&converted, clean, n);
+		append_converted(&converted, clean.data, clean.len);
 		result = cstring_to_text_with_len(converted.data, converted.len);
 		pfree(converted.data);
 	}
-	pfree(clean);
+	pfree((char *) clean.data);
 	return result;
 }
 

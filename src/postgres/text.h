@@ -52,6 +52,9 @@ extern bool llama_is_blank(LlamaText utf8);
  */
 extern text *llama_text_make(const char *bytes, size_t len);
 
+/* The same in UTF-8, whatever the database's encoding is. */
+extern LlamaText llama_text_clean(LlamaText answer);
+
 /*
  * Make text of len bytes, whole characters, of what llama_utf8 returned: the
  * same characters of the database, unchanged.

@@ -212,10 +212,12 @@ for my $row (split /\n/, $node->safe_psql('postgres', q{
 my $table = join '', map { "$_\n" } section('Settings') =~ /^(\| `llama3.*)$/mg;
 is($table, $settings, 'the table of settings is the server\'s');
 
+# Those that a query can call; of several of one name the one with all arguments.
 my @functions = split /\n/, $node->safe_psql('postgres', q{
-	SELECT proname || ' ' || has_function_privilege('public', oid, 'execute') ||
+	SELECT DISTINCT ON (proname) proname || ' ' || has_function_privilege('public', oid, 'execute') ||
 		' ' || array_to_string(proargnames[1:pronargs], ' ')
-	FROM pg_proc WHERE proname LIKE 'llama%' ORDER BY proname});
+	FROM pg_proc WHERE proname LIKE 'llama%' AND NOT 'internal'::regtype = ANY (proargtypes)
+	ORDER BY proname, pronargs DESC});
 my %view = map { $_ => 1 } qw(llama_models llama_stat llama_stat_requests llama_stat_workers);
 my ($revoked_row) = section('Privileges') =~ /^(\| `llama_load_model`.*)$/m;
 for (@functions)

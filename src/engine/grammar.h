@@ -117,6 +117,8 @@ uint32_t	l3_grammar_rule(L3GrammarBuilder *b, uint32_t rule);
 
 /* Has making a node failed?  Then more work is wasted. */
 bool		l3_grammar_build_failed(const L3GrammarBuilder *b);
+/* What makes nodes has itself run out of memory. */
+void		l3_grammar_build_no_memory(L3GrammarBuilder *b);
 
 /*
  * End building: the image of the grammar with this root, to be freed with

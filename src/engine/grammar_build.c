@@ -64,6 +64,12 @@ l3_grammar_build_failed(const L3GrammarBuilder *b)
 	return b->err.status != L3_OK;
 }
 
+void
+l3_grammar_build_no_memory(L3GrammarBuilder *b)
+{
+	fail_memory(b);
+}
+
 static L3NodeGraph
 graph_of(const L3GrammarBuilder *b)
 {

@@ -1,0 +1,738 @@
+/*-------------------------------------------------------------------------
+ *
+ * schema_parts.c
+ *	  Schema objects: their keywords, references, and conjunctions of them.
+ *
+ * A schema object is looked at when a place first needs it.  Then its keywords
+ * are checked, one by one, and so are the schemas that stand at the same place:
+ * if one of them comes back to it without having entered a member or an item,
+ * nothing could ever decide it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "schema_compile.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#define NONE		UINT32_MAX
+#define MIN_SLOTS	64
+
+/* ----------------------------------------------------------------
+ *		JSON Pointers (RFC 6901)
+ * ----------------------------------------------------------------
+ */
+
+/* They serve messages, so a long one is cut off. */
+void
+schema_pointer(char out[MAX_POINTER], const char *parent, const char *token)
+{
+	size_t		n = (size_t) snprintf(out, MAX_POINTER, "%s/", parent);
+
+	for (; *token != '\0' && n + 3 < MAX_POINTER; token++)
+	{
+		if (*token == '~' || *token == '/')
+		{
+			out[n++] = '~';
+			out[n++] = *token == '~' ? '0' : '1';
+		}
+		else
+			out[n++] = *token;
+	}
+	if (n < MAX_POINTER)
+		out[n] = '\0';
+}
+
+void
+schema_pointer_index(char out[MAX_POINTER], const char *parent, const char *keyword, size_t index)
+{
+	snprintf(out, MAX_POINTER, "%s/%s/%zu", parent, keyword, index);
+}
+
+static int
+hex_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	if (c >= 'a' && c <= 'f')
+		return c - 'a' + 10;
+	if (c >= 'A' && c <= 'F')
+		return c - 'A' + 10;
+	return -1;
+}
+
+/* Undo the percent encoding of a URI's fragment, in place; false: damaged. */
+static bool
+percent_decode(char *text)
+{
+	char	   *out = text;
+
+	for (; *text != '\0'; text++)
+	{
+		if (*text == '%')
+		{
+			int			high = hex_digit(text[1]);
+			int			low = high < 0 ? -1 : hex_digit(text[2]);
+
+			if (low < 0 || high * 16 + low == 0)
+				return false;
+			*out++ = (char) (high * 16 + low);
+			text += 2;
+		}
+		else
+			*out++ = *text;
+	}
+	*out = '\0';
+	return true;
+}
+
+/* Undo ~0 and ~1, in place. */
+static void
+unescape_token(char *token)
+{
+	char	   *out = token;
+
+	for (; *token != '\0'; token++)
+	{
+		if (*token == '~' && (token[1] == '0' || token[1] == '1'))
+			*out++ = *++token == '0' ? '~' : '/';
+		else
+			*out++ = *token;
+	}
+	*out = '\0';
+}
+
+static json_t *
+step(json_t *at, const char *token)
+{
+	char	   *end;
+	unsigned long index;
+
+	if (json_is_object(at))
+		return json_object_get(at, token);
+	if (!json_is_array(at) || token[0] < '0' || token[0] > '9')
+		return NULL;
+	index = strtoul(token, &end, 10);
+	return *end == '\0' ? json_array_get(at, index) : NULL;
+}
+
+/* What a pointer names below root, or NULL; the text is used up. */
+static json_t *
+follow_pointer(json_t *root, char *pointer)
+{
+	json_t	   *at = root;
+
+	while (at != NULL && *pointer == '/')
+	{
+		char	   *token = ++pointer;
+
+		pointer += strcspn(pointer, "/");
+		if (*pointer == '/')
+		{
+			*pointer = '\0';
+			unescape_token(token);
+			at = step(at, token);
+			*pointer = '/';
+		}
+		else
+		{
+			unescape_token(token);
+			return step(at, token);
+		}
+	}
+	return at;
+}
+
+/* The schema that the $ref of the object at pointer names. */
+static json_t *
+resolve(Compiler *c, const char *ref, const char *pointer, char target[MAX_POINTER])
+{
+	char	   *text;
+	json_t	   *schema = NULL;
+
+	if (ref[0] != '#' || (ref[1] != '\0' && ref[1] != '/'))
+	{
+		schema_fail(c, L3_ERR_UNSUPPORTED, pointer, "$ref",
+					"only references into the schema itself (\"#/...\") are supported");
+		return NULL;
+	}
+	text = strdup(ref + 1);
+	if (text == NULL)
+	{
+		schema_no_memory(c);
+		return NULL;
+	}
+	if (percent_decode(text))
+	{
+		snprintf(target, MAX_POINTER, "%s", text);
+		schema = follow_pointer(c->root, text);
+	}
+	free(text);
+	if (schema == NULL)
+		schema_fail(c, L3_ERR_ARG, pointer, "$ref", "there is no \"%.100s\" in the schema", ref);
+	return schema;
+}
+
+/* ----------------------------------------------------------------
+ *		Keywords
+ * ----------------------------------------------------------------
+ */
+
+json_t *
+part_get(const Part *part, const char *keyword)
+{
+	return part->kind == PART_OBJECT ? json_object_get(part->schema, keyword) : NULL;
+}
+
+typedef enum Shape
+{
+	IS_ANYTHING,				/* ignored, or checked where it is used */
+	IS_TYPE,
+	IS_VALUES,					/* of enum */
+	IS_OBJECT,
+	IS_NAMES,
+	IS_COUNT,
+	IS_NUMBER,
+	IS_STRING,
+	IS_SCHEMAS					/* of anyOf and the like */
+} Shape;
+
+static const struct
+{
+	const char *name;
+	Shape		shape;
+	unsigned	about;			/* types that it says something of; 0: all */
+}			keywords[] = {
+	{"type", IS_TYPE, 0},
+	{"enum", IS_VALUES, 0},
+	{"const", IS_ANYTHING, 0},
+	{"properties", IS_OBJECT, TYPE_OBJECT},
+	{"required", IS_NAMES, TYPE_OBJECT},
+	{"additionalProperties", IS_ANYTHING, TYPE_OBJECT},
+	{"items", IS_ANYTHING, TYPE_ARRAY},
+	{"prefixItems", IS_SCHEMAS, TYPE_ARRAY},
+	{"minItems", IS_COUNT, TYPE_ARRAY},
+	{"maxItems", IS_COUNT, TYPE_ARRAY},
+	{"minLength", IS_COUNT, TYPE_STRING},
+	{"maxLength", IS_COUNT, TYPE_STRING},
+	{"pattern", IS_STRING, TYPE_STRING},
+	{"format", IS_STRING, TYPE_STRING},
+	{"minimum", IS_NUMBER, TYPE_NUMBER},
+	{"maximum", IS_NUMBER, TYPE_NUMBER},
+	{"exclusiveMinimum", IS_NUMBER, TYPE_NUMBER},
+	{"exclusiveMaximum", IS_NUMBER, TYPE_NUMBER},
+	{"anyOf", IS_SCHEMAS, 0},
+	{"oneOf", IS_SCHEMAS, 0},
+	{"allOf", IS_SCHEMAS, 0},
+	{"$ref", IS_STRING, 0},
+	{"$defs", IS_OBJECT, 0},
+	{"definitions", IS_OBJECT, 0},
+	{"title", IS_ANYTHING, 0},
+	{"description", IS_ANYTHING, 0},
+	{"default", IS_ANYTHING, 0},
+	{"examples", IS_ANYTHING, 0},
+	{"deprecated", IS_ANYTHING, 0},
+	{"readOnly", IS_ANYTHING, 0},
+	{"writeOnly", IS_ANYTHING, 0},
+	{"$comment", IS_ANYTHING, 0},
+	{"$schema", IS_ANYTHING, 0},
+	{"$id", IS_ANYTHING, 0},
+};
+
+#define N_KEYWORDS	(sizeof(keywords) / sizeof(keywords[0]))
+
+static size_t
+find_keyword(const char *name)
+{
+	size_t		k = 0;
+
+	while (k < N_KEYWORDS && strcmp(keywords[k].name, name) != 0)
+		k++;
+	return k;
+}
+
+static const struct
+{
+	const char *name;
+	unsigned	types;
+}			type_names[] = {
+	{"null", TYPE_NULL}, {"boolean", TYPE_BOOLEAN}, {"integer", TYPE_INTEGER},
+	{"number", TYPE_NUMBER}, {"string", TYPE_STRING}, {"array", TYPE_ARRAY},
+	{"object", TYPE_OBJECT},
+};
+
+/* Types of one name; 0 when there is none of that name. */
+static unsigned
+types_of_name(const json_t *name)
+{
+	for (size_t i = 0; i < sizeof(type_names) / sizeof(type_names[0]); i++)
+		if (json_is_string(name) && strcmp(type_names[i].name, json_string_value(name)) == 0)
+			return type_names[i].types;
+	return 0;
+}
+
+/* Types of a name or of an array of names; 0 when it is neither. */
+static unsigned
+types_of(const json_t *type)
+{
+	unsigned	types = 0;
+
+	if (!json_is_array(type))
+		return types_of_name(type);
+	for (size_t i = 0; i < json_array_size(type); i++)
+	{
+		unsigned	one = types_of_name(json_array_get(type, i));
+
+		if (one == 0)
+			return 0;
+		types |= one;
+	}
+	return types;
+}
+
+static bool
+are_names(const json_t *array)
+{
+	for (size_t i = 0; i < json_array_size(array); i++)
+	{
+		const json_t *name = json_array_get(array, i);
+
+		if (!json_is_string(name) ||
+			strlen(json_string_value(name)) != json_string_length(name))
+			return false;
+	}
+	return json_is_array(array);
+}
+
+static bool
+is_count(const json_t *value)
+{
+	if (json_is_integer(value))
+		return json_integer_value(value) >= 0;
+	return json_is_real(value) && json_real_value(value) >= 0 &&
+		l3_decimal_is_integer(schema_decimal(value));
+}
+
+/* What a keyword's value should have been, or NULL when it is that. */
+static const char *
+wrong_shape(Shape shape, const json_t *value)
+{
+	switch (shape)
+	{
+		case IS_ANYTHING:
+			break;
+		case IS_TYPE:
+			return types_of(value) != 0 ? NULL :
+				"expected null, boolean, integer, number, string, array, object, or an array of these";
+		case IS_VALUES:
+			return json_array_size(value) > 0 ? NULL : "expected an array that is not empty";
+		case IS_OBJECT:
+			return json_is_object(value) ? NULL : "expected an object";
+		case IS_NAMES:
+			return are_names(value) ? NULL : "expected an array of names";
+		case IS_COUNT:
+			return is_count(value) ? NULL : "expected a non-negative integer";
+		case IS_NUMBER:
+			return json_is_number(value) ? NULL : "expected a number";
+		case IS_STRING:
+			return json_is_string(value) ? NULL : "expected a string";
+		case IS_SCHEMAS:
+			return json_array_size(value) > 0 ? NULL :
+				"expected an array of schemas that is not empty";
+	}
+	return NULL;
+}
+
+/* A count, cut off where nothing is so long. */
+static uint32_t
+count_of(const json_t *value)
+{
+	double		count = json_number_value(value);
+
+	return count >= L3_GRAMMAR_UNBOUNDED ? L3_GRAMMAR_UNBOUNDED : (uint32_t) count;
+}
+
+/* Two keywords of one object that contradict each other. */
+static void
+check_order(Compiler *c, const Part *part, const char *least, const char *most)
+{
+	const json_t *low = json_object_get(part->schema, least);
+	const json_t *high = json_object_get(part->schema, most);
+
+	if (low != NULL && high != NULL &&
+		l3_decimal_compare(schema_decimal(low), schema_decimal(high)) > 0)
+		schema_fail(c, L3_ERR_ARG, part->pointer, least, "it is greater than \"%s\"", most);
+}
+
+/* A name that is required and forbidden. */
+static void
+check_required(Compiler *c, const Part *part)
+{
+	const json_t *required = json_object_get(part->schema, "required");
+	const json_t *properties = json_object_get(part->schema, "properties");
+
+	if (!json_is_false(json_object_get(part->schema, "additionalProperties")))
+		return;
+	for (size_t i = 0; i < json_array_size(required); i++)
+	{
+		const char *name = json_string_value(json_array_get(required, i));
+
+		if (json_object_get(properties, name) == NULL)
+			schema_fail(c, L3_ERR_ARG, part->pointer, "required",
+						"\"%.100s\" is not among the properties, and additionalProperties is false",
+						name);
+	}
+}
+
+static void
+check_keywords(Compiler *c, const Part *part)
+{
+	const char *name;
+	json_t	   *value;
+
+	json_object_foreach(part->schema, name, value)
+	{
+		size_t		k = find_keyword(name);
+		const char *expected;
+
+		if (c->status != L3_OK)
+			return;
+		if (strcmp(name, "uniqueItems") == 0 && json_is_false(value))
+			continue;
+		if (k == N_KEYWORDS || (strcmp(name, "$id") == 0 && part->schema != c->root))
+		{
+			schema_fail(c, L3_ERR_UNSUPPORTED, part->pointer, name,
+						"keyword \"%.100s\" is not supported", name);
+			return;
+		}
+		expected = wrong_shape(keywords[k].shape, value);
+		if (expected != NULL)
+			schema_fail(c, L3_ERR_ARG, part->pointer, name, "%s", expected);
+		else if (strcmp(name, "format") == 0 && !schema_knows_format(json_string_value(value)))
+			schema_fail(c, L3_ERR_UNSUPPORTED, part->pointer, name,
+						"format \"%.100s\" is not supported", json_string_value(value));
+	}
+	if (c->status != L3_OK)
+		return;
+	check_order(c, part, "minimum", "maximum");
+	check_order(c, part, "minLength", "maxLength");
+	check_order(c, part, "minItems", "maxItems");
+	check_required(c, part);
+}
+
+/* ----------------------------------------------------------------
+ *		Parts
+ * ----------------------------------------------------------------
+ */
+
+static uint32_t
+part_slot(const Compiler *c, const json_t *schema, PartKind kind)
+{
+	uint32_t	mask = c->n_part_slots - 1;
+	uint32_t	slot = (uint32_t) XXH3_64bits_withSeed(&schema, sizeof(schema), kind) & mask;
+
+	while (c->part_slots[slot] != NONE &&
+		   (c->parts[c->part_slots[slot]].schema != schema ||
+			c->parts[c->part_slots[slot]].kind != kind))
+		slot = (slot + 1) & mask;
+	return slot;
+}
+
+static bool
+grow_part_slots(Compiler *c)
+{
+	uint32_t	n_slots = c->n_part_slots == 0 ? MIN_SLOTS : c->n_part_slots * 2;
+	uint32_t   *slots;
+
+	if (c->n_parts < c->n_part_slots / 2)
+		return true;
+	slots = malloc(n_slots * sizeof(uint32_t));
+	if (slots == NULL)
+	{
+		schema_no_memory(c);
+		return false;
+	}
+	memset(slots, 0xFF, n_slots * sizeof(uint32_t));
+	free(c->part_slots);
+	c->part_slots = slots;
+	c->n_part_slots = n_slots;
+	for (uint32_t i = 0; i < c->n_parts; i++)
+		c->part_slots[part_slot(c, c->parts[i].schema, c->parts[i].kind)] = i;
+	return true;
+}
+
+static void look_at(Compiler *c, uint32_t part);
+
+/* The number of a part, which is looked at when it is new. */
+static uint32_t
+find_part(Compiler *c, json_t *schema, const char *pointer, PartKind kind)
+{
+	uint32_t	slot;
+	uint32_t	number;
+
+	if (c->status != L3_OK || !grow_part_slots(c))
+		return 0;
+	slot = part_slot(c, schema, kind);
+	number = c->part_slots[slot];
+	if (number == NONE)
+	{
+		if (!schema_room(c, &c->parts, sizeof(Part), c->n_parts, &c->parts_capacity))
+			return 0;
+		number = c->n_parts;
+		c->parts[number] = (Part) {.schema = schema, .kind = kind, .pointer = strdup(pointer)};
+		c->n_parts++;
+		c->part_slots[slot] = number;
+		if (c->parts[number].pointer == NULL)
+			schema_no_memory(c);
+		else if (kind == PART_OBJECT)
+			look_at(c, number);
+	}
+	else if (c->parts[number].is_open)
+		schema_fail(c, L3_ERR_ARG, c->parts[number].pointer, "",
+					"it refers back to itself without a member or item in between");
+	return number;
+}
+
+/* Call visit for each schema that stands at the same place as an object. */
+static void
+each_beside(Compiler *c, json_t *schema, const char *pointer,
+			void (*visit) (Compiler *c, json_t *schema, const char *pointer, Conj *conj),
+			bool alternatives, Conj *conj)
+{
+	static const char *const lists[] = {"allOf", "anyOf", "oneOf"};
+	const json_t *ref = json_object_get(schema, "$ref");
+	char		child[MAX_POINTER];
+
+	if (++c->nesting > MAX_NESTING)
+		schema_fail(c, L3_ERR_LIMIT, pointer, "", "references are nested deeper than %d",
+					MAX_NESTING);
+	if (ref != NULL && c->status == L3_OK)
+	{
+		json_t	   *target = resolve(c, json_string_value(ref), pointer, child);
+
+		if (target != NULL)
+			visit(c, target, child, conj);
+	}
+	for (int l = 0; l < (alternatives ? 3 : 1); l++)
+	{
+		const json_t *list = json_object_get(schema, lists[l]);
+
+		for (size_t i = 0; i < json_array_size(list) && c->status == L3_OK; i++)
+		{
+			schema_pointer_index(child, pointer, lists[l], i);
+			visit(c, json_array_get(list, i), child, conj);
+		}
+	}
+	c->nesting--;
+}
+
+static void
+look_at_beside(Compiler *c, json_t *schema, const char *pointer, Conj *conj)
+{
+	(void) conj;
+	if (json_is_object(schema))
+		find_part(c, schema, pointer, PART_OBJECT);
+	else if (!json_is_boolean(schema))
+		schema_fail(c, L3_ERR_ARG, pointer, "", "a schema is an object, true or false");
+}
+
+static void
+look_at(Compiler *c, uint32_t part)
+{
+	json_t	   *schema = c->parts[part].schema;
+	const char *pointer = c->parts[part].pointer;
+
+	check_keywords(c, &c->parts[part]);
+	c->parts[part].is_open = true;
+	if (c->status == L3_OK)
+		each_beside(c, schema, pointer, look_at_beside, true, NULL);
+	c->parts[part].is_open = false;
+}
+
+/* ----------------------------------------------------------------
+ *		Conjunctions
+ * ----------------------------------------------------------------
+ */
+
+void
+conj_free(Conj *conj)
+{
+	free(conj->parts);
+	memset(conj, 0, sizeof(*conj));
+}
+
+static bool
+conj_has(const Conj *conj, uint32_t part)
+{
+	for (uint32_t i = 0; i < conj->n_parts; i++)
+		if (conj->parts[i] == part)
+			return true;
+	return false;
+}
+
+void
+conj_add(Compiler *c, Conj *conj, uint32_t part)
+{
+	if (schema_spend(c, conj->n_parts + 1) && !conj_has(conj, part) &&
+		schema_room(c, &conj->parts, sizeof(uint32_t), conj->n_parts, &conj->capacity))
+		conj->parts[conj->n_parts++] = part;
+}
+
+void
+conj_copy(Compiler *c, Conj *to, const Conj *from, uint32_t without)
+{
+	for (uint32_t i = 0; i < from->n_parts; i++)
+		if (from->parts[i] != without)
+			conj_add(c, to, from->parts[i]);
+	to->never |= from->never;
+}
+
+uint32_t
+conj_choice(const Compiler *c, const Conj *conj)
+{
+	for (uint32_t i = 0; i < conj->n_parts; i++)
+		if (c->parts[conj->parts[i]].kind != PART_OBJECT)
+			return conj->parts[i];
+	return NONE;
+}
+
+void
+schema_add(Compiler *c, json_t *schema, const char *pointer, Conj *conj)
+{
+	uint32_t	part;
+
+	if (c->status != L3_OK || json_is_true(schema))
+		return;
+	if (json_is_false(schema))
+	{
+		conj->never = true;
+		return;
+	}
+	if (!json_is_object(schema))
+	{
+		schema_fail(c, L3_ERR_ARG, pointer, "", "a schema is an object, true or false");
+		return;
+	}
+	part = find_part(c, schema, pointer, PART_OBJECT);
+	if (c->status != L3_OK || conj_has(conj, part))
+		return;
+	conj_add(c, conj, part);
+	each_beside(c, schema, pointer, schema_add, false, conj);
+	if (json_object_get(schema, "anyOf") != NULL)
+		conj_add(c, conj, find_part(c, schema, pointer, PART_ANY_OF));
+	if (json_object_get(schema, "oneOf") != NULL)
+		conj_add(c, conj, find_part(c, schema, pointer, PART_ONE_OF));
+}
+
+/* ----------------------------------------------------------------
+ *		Merging
+ * ----------------------------------------------------------------
+ */
+
+/* Leave in merged only the values that are in the array too. */
+static void
+merge_values(Compiler *c, Merged *merged, uint32_t part, json_t *array)
+{
+	json_t	   *kept = json_array();
+
+	merged->values_of = part;
+	for (size_t i = 0; i < json_array_size(array) && schema_spend(c, 1); i++)
+	{
+		json_t	   *value = json_array_get(array, i);
+		bool		is_in = merged->values == NULL;
+
+		for (size_t j = 0; !is_in && j < json_array_size(merged->values) && schema_spend(c, 1); j++)
+			is_in = schema_equal(json_array_get(merged->values, j), value);
+		if (is_in && json_array_append(kept, value) != 0)
+			schema_no_memory(c);
+	}
+	json_decref(merged->values);
+	merged->values = kept;
+	if (kept == NULL)
+		schema_no_memory(c);
+}
+
+static void
+merge_numbers(Merged *merged, const json_t *schema)
+{
+	const json_t *value;
+
+	if ((value = json_object_get(schema, "minimum")) != NULL)
+		l3_interval_low(&merged->interval, schema_decimal(value), false);
+	if ((value = json_object_get(schema, "exclusiveMinimum")) != NULL)
+		l3_interval_low(&merged->interval, schema_decimal(value), true);
+	if ((value = json_object_get(schema, "maximum")) != NULL)
+		l3_interval_high(&merged->interval, schema_decimal(value), false);
+	if ((value = json_object_get(schema, "exclusiveMaximum")) != NULL)
+		l3_interval_high(&merged->interval, schema_decimal(value), true);
+}
+
+static void
+merge_counts(const json_t *schema, const char *least, const char *most, uint32_t *min, uint32_t *max)
+{
+	const json_t *value;
+
+	if ((value = json_object_get(schema, least)) != NULL && count_of(value) > *min)
+		*min = count_of(value);
+	if ((value = json_object_get(schema, most)) != NULL && count_of(value) < *max)
+		*max = count_of(value);
+}
+
+static void
+merge_part(Compiler *c, Merged *merged, uint32_t part)
+{
+	json_t	   *schema = c->parts[part].schema;
+	const json_t *type = json_object_get(schema, "type");
+	json_t	   *value;
+	const char *name;
+
+	if (type != NULL)
+	{
+		merged->types &= types_of(type);
+		merged->has_type = true;
+	}
+	json_object_foreach(schema, name, value)
+	{
+		size_t		k = find_keyword(name);
+
+		if (k < N_KEYWORDS)
+			merged->meant |= keywords[k].about;
+	}
+	if ((value = json_object_get(schema, "enum")) != NULL)
+		merge_values(c, merged, part, value);
+	if ((value = json_object_get(schema, "const")) != NULL)
+	{
+		json_t	   *one = json_array();
+
+		if (json_array_append(one, value) != 0)
+			schema_no_memory(c);
+		merge_values(c, merged, part, one);
+		json_decref(one);
+	}
+	merge_numbers(merged, schema);
+	merge_counts(schema, "minLength", "maxLength", &merged->min_length, &merged->max_length);
+	merge_counts(schema, "minItems", "maxItems", &merged->min_items, &merged->max_items);
+	merged->has_text |= json_object_get(schema, "pattern") != NULL ||
+		json_object_get(schema, "format") != NULL;
+}
+
+void
+schema_merge(Compiler *c, const Conj *conj, Merged *merged)
+{
+	*merged = (Merged) {.types = TYPE_ALL, .max_length = L3_GRAMMAR_UNBOUNDED,
+		.max_items = L3_GRAMMAR_UNBOUNDED};
+	for (uint32_t i = 0; i < conj->n_parts && c->status == L3_OK; i++)
+		if (c->parts[conj->parts[i]].kind == PART_OBJECT)
+			merge_part(c, merged, conj->parts[i]);
+}
+
+void
+merged_free(Merged *merged)
+{
+	json_decref(merged->values);
+	merged->values = NULL;
+}

@@ -666,3 +666,56 @@ CREATE VIEW llama_stat AS SELECT * FROM llama_stat();
 COMMENT ON VIEW llama_stat IS
 	'totals since the server started: requests by outcome, tokens, the queue now';
 GRANT SELECT ON llama_stat TO PUBLIC;
+
+CREATE FUNCTION llama_progress_statements(
+	OUT pid integer,
+	OUT datid oid,
+	OUT usesysid oid,
+	OUT started_at timestamptz,
+	OUT rows_total bigint,
+	OUT rows_begun bigint,
+	OUT rows_done bigint,
+	OUT calls_made bigint,
+	OUT calls_reused bigint,
+	OUT prompt_tokens bigint,
+	OUT cached_tokens bigint,
+	OUT generated_tokens bigint,
+	OUT rows_per_second double precision,
+	OUT tokens_per_second double precision,
+	OUT percent double precision,
+	OUT seconds_left double precision)
+	RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'llama_progress_statements'
+	LANGUAGE C VOLATILE PARALLEL SAFE ROWS 4;
+COMMENT ON FUNCTION llama_progress_statements() IS
+	'running statements that batch calls; see the view llama_progress_statements';
+
+/*
+ * One row for each backend whose statement has a Llama Batch node, for as long
+ * as the statement runs (a cursor: until it is closed):
+ *	started_at			when the statement began to run
+ *	rows_total			rows of the outermost batch node, as the planner estimates
+ *						them, or rows_begun where those are more already; NULL
+ *						where there is no estimate
+ *	rows_begun			of these, rows whose calls were begun
+ *	rows_done			and rows whose answers are there
+ *	calls_made			calls of the statement, of statements inside it and of its
+ *						parallel workers; calls_reused cost nothing
+ *	prompt_tokens		of finished calls; cached_tokens of them were not computed
+ *	generated_tokens	of finished calls
+ *	rows_per_second		rows_done since started_at
+ *	tokens_per_second	prompt_tokens + generated_tokens since started_at
+ *	percent				100 * rows_done / rows_total
+ *	seconds_left		for the rows that are left, at rows_per_second
+ */
+CREATE VIEW llama_progress_statements AS
+	SELECT p.pid, p.datid, d.datname, p.usesysid,
+		   pg_catalog.pg_get_userbyid(p.usesysid) AS usename,
+		   p.started_at, p.rows_total, p.rows_begun, p.rows_done,
+		   p.calls_made, p.calls_reused, p.prompt_tokens, p.cached_tokens, p.generated_tokens,
+		   p.rows_per_second, p.tokens_per_second, p.percent, p.seconds_left
+	FROM llama_progress_statements() p
+		 LEFT JOIN pg_catalog.pg_database d ON d.oid OPERATOR(pg_catalog.=) p.datid;
+COMMENT ON VIEW llama_progress_statements IS
+	'progress of running statements whose rows are batched: rows, calls, tokens, time left';
+GRANT SELECT ON llama_progress_statements TO PUBLIC;

@@ -22,6 +22,9 @@
  * owner gives up, and lightweight locks, which are released here.  Errors in
  * the evaluation of the arguments are other people's, and are thrown at once.
  *
+ * What a node counts is shown by EXPLAIN (ANALYZE), summed over the processes of
+ * a parallel query, and, while the statement runs, by llama_progress_statements.
+ *
  * Waiting is in llama_wait: interruptible, no lock held, woken by the engine,
  * and raising when the engine is gone.  Requests live in the portal's resource
  * owner; a cursor may keep them between FETCHes.
@@ -30,6 +33,7 @@
  */
 #include "postgres.h"
 
+#include "access/parallel.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_proc.h"
 #include "commands/explain.h"
@@ -47,6 +51,7 @@
 #include "utils/ruleutils.h"
 
 #include "batch.h"
+#include "progress.h"
 
 /* The first rows are read ahead by this many. */
 #define FIRST_ROWS_AHEAD	3
@@ -90,6 +95,20 @@ typedef struct BatchRow
 	Answer	  **answers;		/* (n_sites) */
 } BatchRow;
 
+/* What a node has counted. */
+typedef struct Counts
+{
+	int64		n[LLAMA_N_COUNTS];
+} Counts;
+
+/* In a parallel query's shared memory: what each worker has counted. */
+typedef struct SharedCounts
+{
+	bool		counts_rows;	/* of the leader's statement's progress */
+	int			n_workers;
+	Counts		workers[FLEXIBLE_ARRAY_MEMBER];	/* each written by its worker alone */
+} SharedCounts;
+
 typedef struct BatchState
 {
 	CustomScanState css;		/* must be first */
@@ -110,12 +129,41 @@ typedef struct BatchState
 	BatchRow	taken;			/* what the node returned last */
 	int64		n_taken;		/* since the last rescan */
 
-	/* For EXPLAIN. */
-	int64		n_calls;
-	int64		n_made;			/* the others were equal to one in the window */
-	LlamaUsage	usage;
-	instr_time	waited;
+	/* What was done, for EXPLAIN and for the statement's progress. */
+	bool		counts_rows;	/* this node's rows are the progress */
+	Counts	   *counts;			/* of this process: own, or in shared */
+	Counts		own;
+	Counts		others;			/* of workers that have ended */
+	SharedCounts *shared;		/* in the leader, while there are workers */
 } BatchState;
+
+/* ----------------------------------------------------------------
+ *		Counting
+ * ----------------------------------------------------------------
+ */
+
+static void
+count(BatchState *state, LlamaCount what, int64 n)
+{
+	state->counts->n[what] += n;
+	if (state->counts_rows || (what != LLAMA_ROWS_BEGUN && what != LLAMA_ROWS_DONE))
+		llama_progress_add(what, n);
+}
+
+static void
+count_usage(BatchState *state, const LlamaUsage *usage)
+{
+	count(state, LLAMA_PROMPT_TOKENS, usage->prompt_tokens);
+	count(state, LLAMA_CACHED_TOKENS, usage->cached_tokens);
+	count(state, LLAMA_GENERATED_TOKENS, usage->generated_tokens);
+}
+
+/* Of all processes; those of running workers may be a little behind. */
+static int64
+counted(const BatchState *state, LlamaCount what)
+{
+	return state->own.n[what] + state->others.n[what];
+}
 
 /* ----------------------------------------------------------------
  *		Answers
@@ -219,15 +267,15 @@ get_answer(BatchState *state, const CallSite *site)
 	MemoryContext old;
 
 	digest_call(site, digest);
-	state->n_calls++;
 	entry = hash_search(state->answers, digest, HASH_FIND, NULL);
 	if (entry != NULL)
 	{
+		count(state, LLAMA_CALLS_REUSED, 1);
 		entry->answer->n_rows++;
 		return entry->answer;
 	}
 
-	state->n_made++;
+	count(state, LLAMA_CALLS_MADE, 1);
 	context = AllocSetContextCreate(state->context, "llama3 answer", ALLOCSET_SMALL_SIZES);
 	answer = MemoryContextAllocZero(context, sizeof(Answer));
 	answer->context = context;
@@ -257,6 +305,7 @@ static void
 finish_answer(BatchState *state, Answer *answer)
 {
 	instr_time	start;
+	instr_time	waited;
 	MemoryContext old;
 
 	if (answer->error != NULL)
@@ -268,14 +317,10 @@ finish_answer(BatchState *state, Answer *answer)
 	answer->value = llama_call_finish(&answer->call, &answer->isnull);
 	MemoryContextSwitchTo(old);
 	answer->is_finished = true;
-	llama_usage_add(&state->usage, &answer->call.usage);
-	if (state->css.ss.ps.instrument != NULL)
-	{
-		instr_time	end;
-
-		INSTR_TIME_SET_CURRENT(end);
-		INSTR_TIME_ACCUM_DIFF(state->waited, end, start);
-	}
+	INSTR_TIME_SET_CURRENT(waited);
+	INSTR_TIME_SUBTRACT(waited, start);
+	count(state, LLAMA_WAIT_USEC, INSTR_TIME_GET_MICROSEC(waited));
+	count_usage(state, &answer->call.usage);
 }
 
 /* ----------------------------------------------------------------
@@ -323,6 +368,7 @@ begin_row(BatchState *state)
 		row->answers[i] = get_answer(state, &state->sites[i]);
 	}
 	state->n_rows++;
+	count(state, LLAMA_ROWS_BEGUN, 1);
 	return true;
 }
 
@@ -368,6 +414,7 @@ take_row(BatchState *state)
 	state->first = (state->first + 1) % state->window;
 	state->n_rows--;
 	state->n_taken++;
+	count(state, LLAMA_ROWS_DONE, 1);
 
 	ExecStoreMinimalTuple(state->taken.tuple, state->row_slot, false);
 	slot_getallattrs(state->row_slot);
@@ -466,11 +513,15 @@ batch_begin(CustomScanState *css, EState *estate, int eflags)
 
 		init_site(state, &state->sites[i], castNode(FuncExpr, entry->expr));
 	}
+	state->counts = &state->own;
 	state->arg_econtext = CreateExprContext(estate);
 	state->row_slot = ExecInitExtraTupleSlot(estate, ExecGetResultType(below),
 											 &TTSOpsMinimalTuple);
 	if (eflags & EXEC_FLAG_EXPLAIN_ONLY)
 		return;
+	if (list_length(batch->custom_private) > 1)
+		state->counts_rows = llama_progress_begin(estate->es_query_cxt,
+												  floatVal(lsecond(batch->custom_private)));
 
 	state->context = AllocSetContextCreate(estate->es_query_cxt, "llama3 batch",
 										   ALLOCSET_DEFAULT_SIZES);
@@ -545,13 +596,74 @@ batch_explain(CustomScanState *css, List *ancestors, ExplainState *es)
 	ExplainPropertyList("Calls", calls, es);
 	if (!es->analyze)
 		return;
-	ExplainPropertyInteger("Calls Made", NULL, state->n_made, es);
-	ExplainPropertyInteger("Calls Reused", NULL, state->n_calls - state->n_made, es);
-	ExplainPropertyInteger("Prompt Tokens", NULL, state->usage.prompt_tokens, es);
-	ExplainPropertyInteger("Cached Tokens", NULL, state->usage.cached_tokens, es);
-	ExplainPropertyInteger("Generated Tokens", NULL, state->usage.generated_tokens, es);
+	ExplainPropertyInteger("Calls Made", NULL, counted(state, LLAMA_CALLS_MADE), es);
+	ExplainPropertyInteger("Calls Reused", NULL, counted(state, LLAMA_CALLS_REUSED), es);
+	ExplainPropertyInteger("Prompt Tokens", NULL, counted(state, LLAMA_PROMPT_TOKENS), es);
+	ExplainPropertyInteger("Cached Tokens", NULL, counted(state, LLAMA_CACHED_TOKENS), es);
+	ExplainPropertyInteger("Generated Tokens", NULL, counted(state, LLAMA_GENERATED_TOKENS), es);
 	if (es->timing)
-		ExplainPropertyFloat("Wait Time", "ms", INSTR_TIME_GET_MILLISEC(state->waited), 3, es);
+		ExplainPropertyFloat("Wait Time", "ms",
+							 (double) counted(state, LLAMA_WAIT_USEC) / 1000.0, 3, es);
+}
+
+/* ----------------------------------------------------------------
+ *		Parallel queries
+ * ----------------------------------------------------------------
+ */
+
+static Size
+shared_size(int n_workers)
+{
+	return add_size(offsetof(SharedCounts, workers), mul_size(n_workers, sizeof(Counts)));
+}
+
+static Size
+batch_estimate_dsm(CustomScanState *css, ParallelContext *pcxt)
+{
+	return shared_size(pcxt->nworkers);
+}
+
+static void
+batch_init_dsm(CustomScanState *css, ParallelContext *pcxt, void *coordinate)
+{
+	BatchState *state = (BatchState *) css;
+
+	memset(coordinate, 0, shared_size(pcxt->nworkers));
+	state->shared = coordinate;
+	state->shared->counts_rows = state->counts_rows;
+	state->shared->n_workers = pcxt->nworkers;
+}
+
+/* Workers of the next run go on from what those of the last have counted. */
+static void
+batch_reinit_dsm(CustomScanState *css, ParallelContext *pcxt, void *coordinate)
+{
+}
+
+static void
+batch_init_worker(CustomScanState *css, shm_toc *toc, void *coordinate)
+{
+	BatchState *state = (BatchState *) css;
+	SharedCounts *shared = coordinate;
+
+	Assert(ParallelWorkerNumber < shared->n_workers);
+	state->counts = &shared->workers[ParallelWorkerNumber];
+	state->counts_rows = shared->counts_rows;
+}
+
+/* The shared memory goes.  Keep what the workers have counted in it. */
+static void
+batch_shutdown(CustomScanState *css)
+{
+	BatchState *state = (BatchState *) css;
+
+	state->counts = &state->own;
+	for (int i = 0; state->shared != NULL && i < state->shared->n_workers; i++)
+	{
+		for (int what = 0; what < LLAMA_N_COUNTS; what++)
+			state->others.n[what] += state->shared->workers[i].n[what];
+	}
+	state->shared = NULL;
 }
 
 static const CustomExecMethods exec_methods = {
@@ -560,6 +672,11 @@ static const CustomExecMethods exec_methods = {
 	.ExecCustomScan = batch_exec,
 	.EndCustomScan = batch_end,
 	.ReScanCustomScan = batch_rescan,
+	.EstimateDSMCustomScan = batch_estimate_dsm,
+	.InitializeDSMCustomScan = batch_init_dsm,
+	.ReInitializeDSMCustomScan = batch_reinit_dsm,
+	.InitializeWorkerCustomScan = batch_init_worker,
+	.ShutdownCustomScan = batch_shutdown,
 	.ExplainCustomScan = batch_explain,
 };
 

@@ -7,7 +7,9 @@
  * out of a plan node's expressions and puts a custom scan node above it; the
  * executor's part (batch.c) runs that node.  A node's scan tuple, described by
  * its custom_scan_tlist, is the columns of the node below (as OUTER_VARs)
- * followed by the calls' results; custom_private holds the number of columns.
+ * followed by the calls' results; custom_private holds the number of columns
+ * (an Integer) and, in the nodes whose rows are the statement's progress, how
+ * many it is expected to read (a Float; negative: unknown).
  *
  *-------------------------------------------------------------------------
  */
@@ -34,6 +36,13 @@ extern void llama_batch_plan_init(void);
 extern List *llama_outer_vars(const Plan *plan);
 /* A target list of these expressions. */
 extern List *llama_target_list(List *exprs);
+/* A plan's children beside lefttree and righttree. */
+extern List *llama_other_children(const Plan *plan);
+/* Is it a batch node? */
+extern bool llama_is_batch(const Plan *plan);
+
+/* batch_place.c: tell a statement's batch nodes what they must know of their place. */
+extern void llama_batch_place(PlannedStmt *statement);
 
 /*
  * batch_limit.c.  A plan that gives the rows of limit, whose batch nodes (its

@@ -38,17 +38,11 @@
 
 #include "batch.h"
 
-static bool
-is_batch(const Plan *plan)
-{
-	return IsA(plan, CustomScan) && ((const CustomScan *) plan)->methods == &llama_batch_methods;
-}
-
 /* Does the node give a row for each one that it reads?  Batch nodes, and subqueries' ends. */
 static bool
 keeps_all_rows(const Plan *plan)
 {
-	return (is_batch(plan) || IsA(plan, SubqueryScan)) && plan->qual == NIL;
+	return (llama_is_batch(plan) || IsA(plan, SubqueryScan)) && plan->qual == NIL;
 }
 
 /* Where such a node reads them. */
@@ -67,7 +61,7 @@ column_below(const Plan *plan, AttrNumber column)
 
 	if (!IsA(var, Var))
 		return 0;
-	if (is_batch(plan) &&
+	if (llama_is_batch(plan) &&
 		var->varattno > intVal(linitial(((const CustomScan *) plan)->custom_private)))
 		return 0;
 	return var->varattno;
@@ -172,7 +166,7 @@ limit_processes(const Limit *limit, const Plan *gather, int *next_node_id)
 
 	for (Plan *plan = gather->lefttree; keeps_all_rows(plan); plan = *input_of(plan))
 	{
-		if (is_batch(plan))
+		if (llama_is_batch(plan))
 			lowest = plan;
 	}
 	if (lowest == NULL || rows == NULL)
@@ -183,6 +177,8 @@ limit_processes(const Limit *limit, const Plan *gather, int *next_node_id)
 	inner->plan.parallel_aware = false;
 	inner->plan.async_capable = false;
 	inner->plan.plan_node_id = (*next_node_id)++;
+	inner->plan.plan_rows = Min(inner->plan.plan_rows,
+								(double) DatumGetInt64(((Const *) rows)->constvalue));
 	inner->plan.targetlist = llama_target_list(llama_outer_vars(lowest->lefttree));
 	inner->plan.qual = NIL;
 	inner->plan.lefttree = lowest->lefttree;
@@ -208,7 +204,7 @@ llama_batch_limit(Limit *limit, int *next_node_id)
 	for (Plan *plan = input; keeps_all_rows(plan) && can_lift(limit, plan, columns);
 		 plan = *input_of(plan))
 	{
-		if (!is_batch(plan))
+		if (!llama_is_batch(plan))
 			continue;
 		lowest = plan;
 		memcpy(reached, columns, limit->uniqNumCols * sizeof(AttrNumber));

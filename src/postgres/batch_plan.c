@@ -189,9 +189,14 @@ typedef struct Rewrite
 	bool		reads_all;		/* the node at hand is read to its end in any case */
 } Rewrite;
 
-/* A plan's children beside lefttree and righttree. */
-static List *
-other_children(const Plan *plan)
+bool
+llama_is_batch(const Plan *plan)
+{
+	return IsA(plan, CustomScan) && ((const CustomScan *) plan)->methods == &llama_batch_methods;
+}
+
+List *
+llama_other_children(const Plan *plan)
 {
 	switch (nodeTag(plan))
 	{
@@ -326,7 +331,7 @@ inputs_have_effects(const Rewrite *rewrite, const Plan *plan)
 {
 	ListCell   *cell;
 
-	foreach(cell, other_children(plan))
+	foreach(cell, llama_other_children(plan))
 	{
 		if (plan_has_effects(rewrite, lfirst(cell)))
 			return true;
@@ -634,7 +639,7 @@ plan_has_calls(Plan *plan, int *largest_id)
 	*largest_id = Max(*largest_id, plan->plan_node_id);
 	found = has_calls((Node *) plan->targetlist) || has_calls((Node *) plan->qual) ||
 		can_move_join_quals(plan) || aggregate_calls(plan) != NIL;
-	foreach(cell, other_children(plan))
+	foreach(cell, llama_other_children(plan))
 		found = plan_has_calls(lfirst(cell), largest_id) || found;
 	found = plan_has_calls(plan->lefttree, largest_id) || found;
 	return plan_has_calls(plan->righttree, largest_id) || found;
@@ -657,6 +662,7 @@ batch_statement(PlannedStmt *statement)
 	statement->planTree = batch_plan(&rewrite, statement->planTree, false);
 	foreach(cell, statement->subplans)
 		lfirst(cell) = batch_plan(&rewrite, lfirst(cell), false);
+	llama_batch_place(statement);
 }
 
 static PlannedStmt *

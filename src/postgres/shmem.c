@@ -3,8 +3,8 @@
  * shmem.c
  *	  Setting up llama3's shared memory.
  *
- * One allocation in the main segment holds LlamaShared, the backends' entries,
- * the slots and the first part of the payloads' DSA area.  Its size is a
+ * One allocation in the main segment holds LlamaShared, the backends' entries
+ * (two kinds), the slots and the first part of the payloads' DSA area.  Its size is a
  * function of PGC_POSTMASTER settings alone, as ShmemInitStruct demands.  The
  * area lives in place because the postmaster may not create dynamic shared
  * memory; it grows into segments of its own when the first part is full, and
@@ -23,6 +23,7 @@
 #include "storage/shmem.h"
 #include "utils/memutils.h"
 
+#include "progress.h"
 #include "shmem.h"
 
 #define LLAMA_TRANCHE			"llama3"
@@ -65,6 +66,7 @@ shared_size(void)
 	Size		size = MAXALIGN(sizeof(LlamaShared));
 
 	size = add_size(size, backends_size());
+	size = add_size(size, llama_progress_size());
 	size = add_size(size, slots_size());
 	return add_size(size, payloads_size());
 }
@@ -182,10 +184,13 @@ startup_shmem(void)
 		place += MAXALIGN(sizeof(LlamaShared));
 		shared->backends = (LlamaBackend *) place;
 		place += backends_size();
+		shared->progress = (LlamaProgress *) place;
+		place += llama_progress_size();
 		shared->slots = (LlamaSlot *) place;
 		place += slots_size();
 		shared->payloads = place;
 
+		llama_progress_init(shared->progress);
 		init_models(shared);
 		init_queue(shared);
 		init_workers(shared);

@@ -219,6 +219,7 @@ typedef struct LlamaShared
 	LlamaWorker workers[LLAMA_MAX_WORKERS];
 
 	LlamaBackend *backends;		/* [C] (n_backends) */
+	struct LlamaProgress *progress; /* [C] (n_backends), see progress.c */
 	LlamaSlot  *slots;			/* [C] (n_slots) */
 	void	   *payloads;		/* [C] the DSA area's place */
 } LlamaShared;

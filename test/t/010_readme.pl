@@ -125,10 +125,10 @@ sub run_sql
 	my $other;
 	my ($out, $err);
 
-	# A view of requests in flight wants one.
-	if ($sql =~ /FROM llama_stat_requests/)
+	# A view of what is in flight wants something, as the row of a statement.
+	if ($sql =~ /FROM llama_(?:stat_requests|progress_statements)/)
 	{
-		$other = spawn_sql($node, 'SELECT llama_generate(repeat(\'page \', 20000), max_tokens => 8000)');
+		$other = spawn_sql($node, 'SELECT llama_generate(repeat(\'page \', 20000), max_tokens => 8000) FROM generate_series(1, 2)');
 		ok(wait_until('a request runs', sub { running_requests($node) > 0 }), "$where: there is one");
 	}
 	$sql =~ s{/srv/models}{$models}g;
@@ -218,7 +218,7 @@ my @functions = split /\n/, $node->safe_psql('postgres', q{
 		' ' || array_to_string(proargnames[1:pronargs], ' ')
 	FROM pg_proc WHERE proname LIKE 'llama%' AND NOT 'internal'::regtype = ANY (proargtypes)
 	ORDER BY proname, pronargs DESC});
-my %view = map { $_ => 1 } qw(llama_models llama_stat llama_stat_requests llama_stat_workers);
+my %view = map { $_ => 1 } qw(llama_models llama_progress_statements llama_stat llama_stat_requests llama_stat_workers);
 my ($revoked_row) = section('Privileges') =~ /^(\| `llama_load_model`.*)$/m;
 for (@functions)
 {

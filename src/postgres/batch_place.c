@@ -1,0 +1,119 @@
+/*-------------------------------------------------------------------------
+ *
+ * batch_place.c
+ *	  What a batch node must know of its place in the finished plan.
+ *
+ * Below a Gather each process runs its own copy of the node, and the executor
+ * gives the copies shared memory only where a custom node is called parallel
+ * aware.  Ours does not divide work among the copies, the scan below it does;
+ * it needs the memory to add up what they count.
+ *
+ * A statement's progress is told in rows, and there may be many batch nodes:
+ * those count that no other batch node stands above.  Where the plan itself has
+ * none, its subplans' (common table expressions among them) do.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "nodes/makefuncs.h"
+#include "optimizer/optimizer.h"
+
+#include "batch.h"
+
+/* Where in a plan a node stands. */
+typedef struct Place
+{
+	double		times;			/* that it is run, over all processes */
+	bool		in_gather;
+	bool		counts_rows;	/* no batch node is above it */
+} Place;
+
+/* How many processes' worth of rows come together in a Gather (see get_parallel_divisor). */
+static double
+processes(int workers, bool single_copy)
+{
+	double		leader = 1.0 - 0.3 * workers;
+
+	if (single_copy)
+		return 1;
+	return workers + (parallel_leader_participation && leader > 0 ? leader : 0);
+}
+
+/* The place of a node's first children; others differ in times only. */
+static Place
+place_below(const Plan *plan, Place place)
+{
+	switch (nodeTag(plan))
+	{
+		case T_Gather:
+			place.times *= processes(((const Gather *) plan)->num_workers,
+									 ((const Gather *) plan)->single_copy);
+			/* A Gather for tests, which nobody is to see, leaves the plan as it is. */
+			place.in_gather = !((const Gather *) plan)->invisible;
+			break;
+		case T_GatherMerge:
+			place.times *= processes(((const GatherMerge *) plan)->num_workers, false);
+			place.in_gather = true;
+			break;
+		case T_CustomScan:
+			place.counts_rows = place.counts_rows && !llama_is_batch(plan);
+			break;
+		default:
+			break;
+	}
+	return place;
+}
+
+/* How often a node runs its inner input for each time that it is run itself. */
+static double
+inner_times(const Plan *plan)
+{
+	return IsA(plan, NestLoop) ? Max(plan->lefttree->plan_rows, 1) : 1;
+}
+
+/* Place the batch nodes of a plan; was there one? */
+static bool
+place_batches(Plan *plan, Place place)
+{
+	Place		below;
+	bool		found;
+	ListCell   *cell;
+
+	if (plan == NULL)
+		return false;
+	found = llama_is_batch(plan);
+	if (found)
+	{
+		CustomScan *batch = (CustomScan *) plan;
+		double		rows = place.times < 0 ? -1 : place.times * plan->lefttree->plan_rows;
+
+		plan->parallel_aware = place.in_gather;
+		/* The point makes it a Float also for whoever reads the plan as text. */
+		if (place.counts_rows)
+			batch->custom_private = lappend(batch->custom_private,
+											makeFloat(psprintf("%.1f", rows)));
+	}
+	below = place_below(plan, place);
+	foreach(cell, llama_other_children(plan))
+		found = place_batches(lfirst(cell), below) || found;
+	found = place_batches(plan->lefttree, below) || found;
+	below.times *= inner_times(plan);
+	return place_batches(plan->righttree, below) || found;
+}
+
+void
+llama_batch_place(PlannedStmt *statement)
+{
+	bool		found = place_batches(statement->planTree, (Place) {1, false, true});
+	ListCell   *cell;
+
+	foreach(cell, statement->subplans)
+	{
+		Plan	   *plan = lfirst(cell);
+		/* How often a subplan with arguments is run is not known here. */
+		double		times = plan == NULL || !bms_is_empty(plan->extParam) ? -1 : 1;
+
+		(void) place_batches(plan, (Place) {times, false, !found});
+	}
+}

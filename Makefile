@@ -7,13 +7,14 @@
 #   make check     deps, build, install and run every test
 #   make bench     speed on random-weight models of true shapes
 #   make fuzz      the fuzz targets for FUZZ_SECONDS each (600)
+#   make check-postgres  PostgreSQL's own tests, with and without llama3 (five minutes)
 #   make check-arm64   the engine's tests compiled for arm64, under emulation
 #   make demo-model    train the demonstration model again (three hours)
 #
 # Targets that must work before PostgreSQL's headers are there (deps, check,
 # ...) do not include PGXS.
 
-EARLY_GOALS = deps demo check bench fuzz check-arm64 demo-model
+EARLY_GOALS = deps demo check bench fuzz check-postgres check-arm64 demo-model
 GOALS = $(or $(MAKECMDGOALS),all)
 
 ifneq ($(filter $(EARLY_GOALS),$(GOALS)),)
@@ -42,6 +43,11 @@ bench: deps
 
 fuzz: deps
 	@FUZZ_SECONDS=$(or $(FUZZ_SECONDS),600) ./test/run fuzz
+
+check-postgres: deps
+	@$(MAKE) -s all
+	@$(SUDO) $(MAKE) -s install
+	@./test/postgres/run
 
 check-arm64: deps
 	@$(SUDO) ./test/arm64/run

@@ -216,8 +216,9 @@ test-programs: $(TEST_PROGRAMS_plain)
 test-programs-asan: $(TEST_PROGRAMS_asan)
 test-programs-tsan: $(TEST_PROGRAMS_tsan)
 test-programs-fuzz: $(TEST_PROGRAMS_fuzz)
-bench-programs: build/plain/mkmodel build/plain/bench
-build/plain/bench: build/plain/test/bench/bench.o $(ENGINE_plain)
+bench-programs: build/plain/mkmodel build/plain/bench build/plain/rows
+build/plain/bench build/plain/rows: build/plain/%: build/plain/test/bench/%.o build/plain/test/bench/loaded.o \
+		$(ENGINE_plain)
 	$(CC) -pthread -o $@ $^ $(TEST_LIBS)
 
 endif

@@ -18,48 +18,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <time.h>
 
-#include "engine.h"
+#include "loaded.h"
 #include "pool.h"
 
 #define MAX_ROUNDS	64
 #define BANDWIDTH_BYTES (UINT64_C(1) << 30)
 #define BANDWIDTH_TASKS 8
-
-static double
-now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec + t.tv_nsec * 1e-9;
-}
-
-static void
-die(const char *what, const L3Error *err)
-{
-	fprintf(stderr, "bench: %s: %s\n", what, err->message);
-	if (err->detail[0])
-		fprintf(stderr, "bench: %s\n", err->detail);
-	exit(1);
-}
-
-static void *
-map_memory(uint64_t size)
-{
-	void	   *mem = mmap(NULL, size, PROT_READ | PROT_WRITE,
-						   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	if (mem == MAP_FAILED)
-	{
-		perror("bench: mmap");
-		exit(1);
-	}
-	madvise(mem, size, MADV_HUGEPAGE);
-	return mem;
-}
 
 /* ---------------------------------------------------------------- bandwidth */
 
@@ -98,11 +63,11 @@ bandwidth(L3Pool *pool)
 
 	for (int i = 0; i < 3; i++)
 	{
-		double		start = now();
+		double		start = bench_now();
 		double		rate;
 
 		l3_pool_run(pool, read_task, NULL, BANDWIDTH_TASKS);
-		rate = BANDWIDTH_BYTES / (now() - start);
+		rate = BANDWIDTH_BYTES / (bench_now() - start);
 		best = rate > best ? rate : best;
 	}
 	return best;
@@ -202,9 +167,9 @@ run_sequences(L3Engine *engine, L3Model *model, int n_vocab, int n, int n_prompt
 		request[i].out_tokens = out + i * n_out;
 		if (l3_engine_submit(engine, model, &request[i], on_event, &runs[i],
 							 &sequence, &err) != L3_OK)
-			die("submit", &err);
+			bench_die("submit", &err);
 	}
-	start = now();
+	start = bench_now();
 	while (l3_engine_step(engine))
 	{
 		int			started = 0;
@@ -212,10 +177,10 @@ run_sequences(L3Engine *engine, L3Model *model, int n_vocab, int n, int n_prompt
 		for (int i = 0; i < n; i++)
 			started += runs[i].n_out > 0;
 		if (started == n && all_prefilled == 0)
-			all_prefilled = now();
+			all_prefilled = bench_now();
 	}
 	*prefill_seconds = all_prefilled - start;
-	*decode_seconds = now() - all_prefilled;
+	*decode_seconds = bench_now() - all_prefilled;
 	for (int i = 0; i < n; i++)
 		if (!runs[i].done || runs[i].status != L3_OK)
 		{
@@ -235,16 +200,11 @@ main(int argc, char **argv)
 	int			n_sequences = 16;
 	int			rounds = 5;
 	const char *cpu = NULL;
-	L3LoadOptions load = {0};
-	L3Source   *source;
 	L3EngineOptions options = {0};
+	Loaded		loaded;
 	L3Plan		plan;
-	L3Engine   *engine;
-	L3Model    *model;
 	L3Pool	   *pool;
 	L3Error		err;
-	void	   *arena;
-	void	   *tok;
 	double		start;
 	double		read_rate;
 	double		rate;
@@ -279,9 +239,6 @@ main(int argc, char **argv)
 		return 2;
 	}
 
-	start = now();
-	if (l3_source_open(argv[1], &load, &source, &err) != L3_OK)
-		die(argv[1], &err);
 	options.n_threads = threads;
 	options.kv_cache_bytes = UINT64_C(2) << 30;
 	options.kv_type = L3_KV_F16;
@@ -289,30 +246,18 @@ main(int argc, char **argv)
 	options.max_sequences = 64;
 	options.max_context = 8192;
 	options.cpu_features = cpu;
-	if (l3_plan(source, &options, &plan, &err) != L3_OK)
-		die("plan", &err);
-	tok = map_memory(l3_source_tokenizer_size(source));
-	if (l3_source_build_tokenizer(source, tok, l3_source_tokenizer_size(source), &err) != L3_OK)
-		die("tokenizer", &err);
-	arena = map_memory(l3_source_arena_size(source));
-	if (l3_source_load(source, arena, l3_source_arena_size(source), tok,
-					   l3_source_tokenizer_size(source), NULL, NULL, &err) != L3_OK)
-		die("load", &err);
+	start = bench_now();
+	bench_load(&loaded, argv[1], &options);
+	plan = loaded.plan;
 	printf("%s: %.2f G parameters, %s, %.3f GB of weights\n", argv[1],
 		   plan.n_params / 1e9, plan.packed_types, plan.weight_bytes / 1e9);
-	printf("%-28s %9.2f s\n", "load", now() - start);
+	printf("%-28s %9.2f s\n", "load", bench_now() - start);
 
-	if (l3_engine_create(&options, &engine, &err) != L3_OK)
-		die("engine", &err);
-	if (l3_engine_attach(engine, l3_arena_check(arena, l3_source_arena_size(source), &err),
-						 l3_tokenizer_check(tok, l3_source_tokenizer_size(source), &err),
-						 &model, &err) != L3_OK)
-		die("attach", &err);
-	printf("%-28s %s, %d threads\n", "kernels", l3_engine_cpu(engine), threads);
+	printf("%-28s %s, %d threads\n", "kernels", l3_engine_cpu(loaded.engine), threads);
 
 	if (l3_pool_create(threads, &pool, &err) != L3_OK)
-		die("threads", &err);
-	bandwidth_memory = map_memory(BANDWIDTH_BYTES);
+		bench_die("threads", &err);
+	bandwidth_memory = bench_map(BANDWIDTH_BYTES);
 	memset(bandwidth_memory, 1, BANDWIDTH_BYTES);
 
 	for (int round = -1; round < rounds; round++)
@@ -322,16 +267,16 @@ main(int argc, char **argv)
 		int			n_vocab = plan.hparams.n_vocab;
 
 		read_rate = bandwidth(pool);
-		run_sequences(engine, model, n_vocab, 1, n_prefill, 2, round + 17, &seconds, &ignored);
+		run_sequences(loaded.engine, loaded.model, n_vocab, 1, n_prefill, 2, round + 17, &seconds, &ignored);
 		if (round < 0)
 			continue;			/* warm-up */
 		bw.values[bw.n++] = read_rate / 1e9;
 		prefill.values[prefill.n++] = n_prefill / seconds;
-		run_sequences(engine, model, n_vocab, 1, 8, n_decode, round + 91, &ignored, &seconds);
+		run_sequences(loaded.engine, loaded.model, n_vocab, 1, 8, n_decode, round + 91, &ignored, &seconds);
 		decode.values[decode.n++] = (n_decode - 1) / seconds;
 		if (n_sequences > 1)
 		{
-			run_sequences(engine, model, n_vocab, n_sequences, 8, n_decode, round + 123,
+			run_sequences(loaded.engine, loaded.model, n_vocab, n_sequences, 8, n_decode, round + 123,
 						  &ignored, &seconds);
 			batch.values[batch.n++] = (double) n_sequences * (n_decode - 1) / seconds;
 		}
@@ -349,9 +294,7 @@ main(int argc, char **argv)
 		printf("%d sequences:\n", n_sequences);
 		figure_print(&batch);
 	}
-	l3_engine_detach(engine, model);
-	l3_engine_destroy(engine);
 	l3_pool_destroy(pool);
-	l3_source_close(source);
+	bench_unload(&loaded);
 	return 0;
 }

@@ -356,7 +356,8 @@ object_inside(Compiler *c, const Conj *conj, const Members *members)
 uint32_t
 schema_object(Compiler *c, const Conj *conj)
 {
-	Members		members = {.names = json_object()};
+	/* json_object() would be PostgreSQL's function of that name in its server. */
+	Members		members = {.names = json_pack("{}")};
 	uint32_t	parts[3] = {schema_text(c, "{"), 0, schema_text(c, "}")};
 
 	if (members.names == NULL)

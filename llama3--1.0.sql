@@ -719,3 +719,737 @@ CREATE VIEW llama_progress_statements AS
 COMMENT ON VIEW llama_progress_statements IS
 	'progress of running statements whose rows are batched: rows, calls, tokens, time left';
 GRANT SELECT ON llama_progress_statements TO PUBLIC;
+
+/* ---------------------------------------------------------------------
+ * Jobs over tables
+ *
+ * A job is a row of llama_jobs.  Its kind names the procedure that does it,
+ * called by _llama_job_run, which is called by llama_enrich in the caller's
+ * session, or by a background worker that is connected as the job's owner.
+ *
+ * What a kind must keep: its procedure (job bigint) works in transactions of its
+ * own, one a batch; the transaction that changes the target also writes
+ * _llama_job_advance, so that a crash leaves both or neither; that returns
+ * false when the job is to stop, for it was cancelled.  What
+ * it needs to go on where it stopped is in resume_at.
+ *
+ * A job's text runs with the rights of its owner, in a session of the owner,
+ * as if typed there; nothing here is SECURITY DEFINER.  Everybody may add jobs
+ * of his own and change only those (row security).  Grants of columns, not of
+ * tables, because who may UPDATE a table may also lock it.
+ *
+ * Jobs are not in dumps: a restored server shall not begin to work on its own.
+ *
+ * Names that begin with an underscore are for this script alone.
+ * ---------------------------------------------------------------------
+ */
+
+CREATE TABLE llama_jobs (
+	id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	kind text NOT NULL,
+	owner regrole NOT NULL,
+	target regclass NOT NULL,
+	spec jsonb NOT NULL,			-- what makes it this job and no other
+	options jsonb NOT NULL,			-- how to do it
+	settings jsonb NOT NULL,		-- of the session that started it
+	background boolean NOT NULL,	-- done by a background worker
+	state text NOT NULL DEFAULT 'queued'
+		CHECK (state IN ('queued', 'running', 'done', 'cancelled', 'failed')),
+	resume_at jsonb,				-- the kind's own; NULL: at the beginning
+	rows_total bigint,				-- NULL: not known yet
+	total_is_estimate boolean,
+	rows_done bigint NOT NULL DEFAULT 0,
+	run_rows bigint NOT NULL DEFAULT 0,		-- of rows_done, since run_started_at
+	run_tokens bigint NOT NULL DEFAULT 0,
+	created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+	run_started_at timestamptz,		-- when a process last took it up
+	updated_at timestamptz,
+	finished_at timestamptz,
+	attempts integer NOT NULL DEFAULT 0,	-- of workers, since a batch was committed
+	not_before timestamptz,			-- no worker is started earlier
+	sqlstate text,					-- why it failed
+	message text
+) WITH (fillfactor = 50);
+COMMENT ON SEQUENCE llama_jobs_id_seq IS 'internal: numbers of jobs';
+COMMENT ON TABLE llama_jobs IS 'jobs over tables, one''s own; see the view llama_progress';
+CREATE UNIQUE INDEX llama_jobs_spec_key ON llama_jobs
+	(owner, kind, target, pg_catalog.jsonb_hash_extended(spec, 0));
+
+/* Rows that a job has put aside, because they failed or are locked. */
+CREATE TABLE llama_job_rows (
+	job bigint NOT NULL REFERENCES llama_jobs ON DELETE CASCADE,
+	row_key jsonb NOT NULL,			-- primary key's columns, or ctid and xmin
+	sqlstate text NOT NULL,			-- 00000: done since
+	message text NOT NULL,
+	retry boolean NOT NULL,			-- the job comes back to it
+	failed_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	PRIMARY KEY (job, row_key)
+);
+COMMENT ON TABLE llama_job_rows IS 'rows that jobs have put aside; see the view llama_job_errors';
+
+CREATE FUNCTION _llama_me() RETURNS regrole
+	LANGUAGE sql STABLE PARALLEL SAFE
+	RETURN pg_catalog.quote_ident(CURRENT_USER)::regrole;
+COMMENT ON FUNCTION _llama_me() IS 'internal: the current role';
+
+ALTER TABLE llama_jobs ENABLE ROW LEVEL SECURITY;
+CREATE POLICY llama_jobs_read ON llama_jobs FOR SELECT
+	USING (owner = _llama_me() OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE'));
+CREATE POLICY llama_jobs_insert ON llama_jobs FOR INSERT WITH CHECK (owner = _llama_me());
+CREATE POLICY llama_jobs_update ON llama_jobs FOR UPDATE USING (owner = _llama_me());
+GRANT SELECT,
+	INSERT (kind, owner, target, spec, options, settings, background),
+	UPDATE (options, settings, background, state, resume_at, rows_total, total_is_estimate,
+			rows_done, run_rows, run_tokens, run_started_at, updated_at, finished_at, attempts,
+			not_before, sqlstate, message)
+	ON llama_jobs TO PUBLIC;
+
+ALTER TABLE llama_job_rows ENABLE ROW LEVEL SECURITY;
+CREATE POLICY llama_job_rows_read ON llama_job_rows FOR SELECT
+	USING (EXISTS (SELECT FROM llama_jobs j WHERE j.id = job));
+CREATE POLICY llama_job_rows_insert ON llama_job_rows FOR INSERT
+	WITH CHECK (EXISTS (SELECT FROM llama_jobs j WHERE j.id = job AND j.owner = _llama_me()));
+CREATE POLICY llama_job_rows_update ON llama_job_rows FOR UPDATE
+	USING (EXISTS (SELECT FROM llama_jobs j WHERE j.id = job AND j.owner = _llama_me()));
+GRANT SELECT, INSERT (job, row_key, sqlstate, message, retry, failed_at),
+	UPDATE (sqlstate, message, retry, failed_at) ON llama_job_rows TO PUBLIC;
+
+CREATE FUNCTION _llama_job_attach(job bigint) RETURNS void
+	AS 'MODULE_PATHNAME', 'llama_job_attach' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION _llama_job_attach(bigint) IS
+	'internal: this process does the job until its transaction fails or _llama_job_detach; 55006 if another one does, 53400 when too many jobs run';
+
+CREATE FUNCTION _llama_refuse_transaction_block(command text) RETURNS void
+	AS 'MODULE_PATHNAME', 'llama_refuse_transaction_block' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION _llama_refuse_transaction_block(text) IS 'internal: raise 25001 in a transaction block';
+
+CREATE FUNCTION _llama_job_detach() RETURNS void
+	AS 'MODULE_PATHNAME', 'llama_job_detach' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION _llama_job_detach() IS 'internal: the process''s job is left';
+
+CREATE FUNCTION _llama_job_tokens() RETURNS bigint
+	AS 'MODULE_PATHNAME', 'llama_job_tokens' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION _llama_job_tokens() IS
+	'internal: tokens that this process''s calls have cost since _llama_job_attach';
+
+CREATE FUNCTION _llama_jobs_attached(OUT job bigint, OUT role oid, OUT pid integer)
+	RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'llama_jobs_attached' LANGUAGE C VOLATILE STRICT ROWS 4;
+COMMENT ON FUNCTION _llama_jobs_attached() IS 'internal: who does which job of this database';
+
+CREATE FUNCTION _llama_job_signal(job bigint) RETURNS boolean
+	AS 'MODULE_PATHNAME', 'llama_job_signal' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION _llama_job_signal(bigint) IS
+	'internal: cancel the statement of the process that does the job; false when none does, or only another role''s';
+
+CREATE FUNCTION _llama_assigned_columns(assignments text) RETURNS text[]
+	AS 'MODULE_PATHNAME', 'llama_assigned_columns' LANGUAGE C IMMUTABLE STRICT;
+COMMENT ON FUNCTION _llama_assigned_columns(text) IS
+	'internal: columns that the text sets, which must be all that can stand between SET and WHERE in UPDATE, else 42601';
+
+CREATE FUNCTION _llama_check_condition(condition text) RETURNS text
+	AS 'MODULE_PATHNAME', 'llama_check_condition' LANGUAGE C IMMUTABLE STRICT;
+COMMENT ON FUNCTION _llama_check_condition(text) IS
+	'internal: the condition in parentheses; 42601 unless it is one expression';
+
+CREATE FUNCTION _llama_job_advance(job bigint, more_rows bigint, resume_at jsonb) RETURNS boolean
+	LANGUAGE sql VOLATILE
+BEGIN ATOMIC
+	UPDATE llama_jobs j SET
+		rows_done = rows_done + more_rows,
+		run_rows = run_rows + more_rows,
+		run_tokens = _llama_job_tokens(),
+		resume_at = _llama_job_advance.resume_at,
+		attempts = 0,
+		updated_at = pg_catalog.clock_timestamp()
+	WHERE id = job RETURNING state = 'running';
+END;
+COMMENT ON FUNCTION _llama_job_advance(bigint, bigint, jsonb) IS
+	'internal: after a batch, in its transaction: what was done, and where to go on; false when the job is to stop';
+
+/*
+ * Statements of an enrichment.  The rows of a batch are named by a jsonb array
+ * of keys, $1.  With a primary key a key holds its columns, and the table is
+ * read in their order; without, it holds ctid and xmin, which no other version of a
+ * row ever has, and the table is read in ranges of blocks.
+ */
+CREATE TYPE _llama_enrich_texts AS (
+	by_key boolean,
+	candidates text,	-- keys of the next $1 rows to do after $2 [and to block $3]
+	lock_rows text,			-- of the keys $1 those that are to do and that nobody locks
+	pending_rows text,		-- of the keys $1 those that are to do
+	update_rows text,		-- for the keys $1: rows updated, and of them those now done
+	rows_to_do text		-- FROM and WHERE of all rows to do
+);
+COMMENT ON TYPE _llama_enrich_texts IS 'internal: the statements of an enrichment';
+
+CREATE FUNCTION _llama_enrich_texts(target regclass, assignments text, where_clause text)
+	RETURNS _llama_enrich_texts LANGUAGE plpgsql STABLE AS $$
+DECLARE
+	texts @extschema@._llama_enrich_texts;
+	empty text;
+	todo text;
+	key text;
+	fields text;		-- of a key, each in its column's type
+	columns text;		-- of the primary key, in its order
+	these text;			-- rows of the keys $1
+BEGIN
+	SELECT pg_catalog.string_agg(pg_catalog.format('%I IS NULL', c), ' OR ') INTO empty
+	FROM pg_catalog.unnest(@extschema@._llama_assigned_columns(assignments)) c;
+	todo := pg_catalog.concat('(', empty, ')',
+		' AND ' || @extschema@._llama_check_condition(where_clause));
+
+	/* Types whose jsonb is not their text cannot be read back. */
+	SELECT pg_catalog.string_agg(pg_catalog.format('%L, %I', a.attname, a.attname), ', ' ORDER BY o),
+		pg_catalog.string_agg(pg_catalog.format('(%%1$s OPERATOR(pg_catalog.->>) %s)::%s',
+			pg_catalog.replace(pg_catalog.quote_literal(a.attname), '%', '%%'),
+			pg_catalog.replace(pg_catalog.format_type(a.atttypid, a.atttypmod), '%', '%%')), ', ' ORDER BY o),
+		pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY o)
+	INTO key, fields, columns
+	FROM pg_catalog.pg_index i, pg_catalog.unnest(i.indkey) WITH ORDINALITY k(attnum, o),
+		pg_catalog.pg_attribute a, pg_catalog.pg_type t
+	WHERE i.indrelid = target AND i.indisprimary AND o <= i.indnkeyatts
+		AND a.attrelid = target AND a.attnum = k.attnum AND t.oid = a.atttypid
+	HAVING pg_catalog.bool_and(t.typtype <> 'c' AND t.typcategory <> 'A'
+		AND t.oid NOT IN ('json'::pg_catalog.regtype, 'jsonb'::pg_catalog.regtype));
+	texts.by_key := key IS NOT NULL;
+
+	IF texts.by_key THEN
+		key := 'pg_catalog.jsonb_build_object(' || key || ')';
+		these := pg_catalog.format('(%s) IN (SELECT %s FROM pg_catalog.jsonb_array_elements($1) AS e(v))',
+			columns, pg_catalog.format(fields, 'e.v'));
+		texts.candidates := pg_catalog.format(
+			'SELECT pg_catalog.jsonb_agg(k) FROM (SELECT %s AS k FROM %s WHERE ($2 IS NULL OR (%s) > (%s)) AND %s ORDER BY %s LIMIT $1) s',
+			key, target, columns, pg_catalog.format(fields, '$2'), todo, columns);
+	ELSE
+		key := 'pg_catalog.jsonb_build_object(''ctid'', ctid, ''xmin'', xmin)';
+		these := 'ctid = ANY (ARRAY(SELECT (e.v OPERATOR(pg_catalog.->>) ''ctid'')::pg_catalog.tid FROM pg_catalog.jsonb_array_elements($1) AS e(v)))'
+			|| ' AND ' || key || ' IN (SELECT e.v FROM pg_catalog.jsonb_array_elements($1) AS e(v))';
+		texts.candidates := pg_catalog.format(
+			'SELECT pg_catalog.jsonb_agg(k) FROM (SELECT %s AS k FROM %s WHERE ctid > ($2 OPERATOR(pg_catalog.->>) ''ctid'')::pg_catalog.tid AND ctid <= $3 AND %s ORDER BY ctid LIMIT $1) s',
+			key, target, todo);
+	END IF;
+	/* NO KEY UPDATE: rows that a foreign key points to are not locked for us. */
+	texts.lock_rows := pg_catalog.format(
+		'SELECT pg_catalog.jsonb_agg(k) FROM (SELECT %s AS k FROM %s WHERE %s AND %s FOR NO KEY UPDATE SKIP LOCKED) s',
+		key, target, these, todo);
+	texts.pending_rows := pg_catalog.format('SELECT pg_catalog.jsonb_agg(%s) FROM %s WHERE %s AND %s',
+		key, target, these, todo);
+	texts.update_rows := pg_catalog.format(
+		E'WITH done AS (UPDATE %s SET %s\nWHERE %s RETURNING NOT (%s) AS full) SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE done.full) FROM done',
+		target, assignments, these, empty);
+	texts.rows_to_do := pg_catalog.format('FROM %s WHERE %s', target, todo);
+	RETURN texts;
+END $$;
+COMMENT ON FUNCTION _llama_enrich_texts(regclass, text, text) IS
+	'internal: the statements that fill the columns of the table';
+
+CREATE FUNCTION _llama_enrich_check(target regclass, assignments text, where_clause text)
+	RETURNS void LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+	relation record;
+	texts @extschema@._llama_enrich_texts;
+	column_name text;
+BEGIN
+	IF pg_catalog.pg_is_in_recovery() THEN
+		RAISE EXCEPTION 'llama_enrich cannot run during recovery'
+			USING ERRCODE = 'read_only_sql_transaction', HINT = 'Call it on the primary server.';
+	END IF;
+	SELECT c.relkind, c.relpersistence INTO relation FROM pg_catalog.pg_class c WHERE c.oid = target;
+	IF relation.relkind IS NULL OR relation.relkind NOT IN ('r', 'p') THEN
+		RAISE EXCEPTION 'cannot enrich "%"', target
+			USING ERRCODE = 'wrong_object_type', DETAIL = 'It is not a table.',
+			HINT = CASE WHEN relation.relkind IN ('v', 'm') THEN 'Name the table behind the view.' END;
+	END IF;
+	IF relation.relkind = 'r' AND EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent = target) THEN
+		RAISE EXCEPTION 'cannot enrich "%"', target
+			USING ERRCODE = 'feature_not_supported', DETAIL = 'Other tables inherit from it.';
+	END IF;
+	texts := @extschema@._llama_enrich_texts(target, assignments, where_clause);
+	IF relation.relkind = 'p' AND NOT texts.by_key THEN
+		RAISE EXCEPTION 'cannot enrich partitioned table "%" without a primary key', target
+			USING ERRCODE = 'feature_not_supported',
+			HINT = 'Add one, or enrich its partitions one by one.';
+	END IF;
+
+	SELECT a.attname INTO column_name FROM pg_catalog.pg_index i, pg_catalog.pg_attribute a
+	WHERE i.indrelid = target AND i.indisprimary AND a.attrelid = target AND a.attnum = ANY (i.indkey)
+		AND a.attname = ANY (@extschema@._llama_assigned_columns(assignments));
+	IF FOUND THEN
+		RAISE EXCEPTION 'cannot assign to column "%" of the primary key', column_name
+			USING ERRCODE = 'feature_not_supported';
+	END IF;
+	/* Names, types and privileges are checked as for the statement itself. */
+	EXECUTE 'EXPLAIN ' || texts.update_rows USING '[]'::pg_catalog.jsonb;
+	EXECUTE 'EXPLAIN ' || texts.lock_rows USING '[]'::pg_catalog.jsonb;
+	IF NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = target AND NOT a.attnotnull
+			AND a.attname = ANY (@extschema@._llama_assigned_columns(assignments))) THEN
+		RAISE EXCEPTION 'every assigned column is NOT NULL, so no row is to do'
+			USING ERRCODE = 'invalid_parameter_value', DETAIL = 'The rows to do are those with a NULL in an assigned column.';
+	END IF;
+END $$;
+COMMENT ON FUNCTION _llama_enrich_check(regclass, text, text) IS
+	'internal: raise what keeps the table from being enriched, before anything is written';
+
+CREATE FUNCTION _llama_job_define(kind text, target regclass, spec jsonb, options jsonb, background boolean)
+	RETURNS bigint LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_variable
+DECLARE
+	job bigint;
+	runner integer;
+	settings jsonb;
+BEGIN
+	SELECT j.id, a.pid INTO job, runner
+	FROM @extschema@.llama_jobs j
+		LEFT JOIN @extschema@._llama_jobs_attached() a ON a.job = j.id AND a.role = j.owner
+	WHERE j.owner = @extschema@._llama_me() AND j.kind = kind AND j.target = target AND j.spec = spec;
+	IF runner IS NOT NULL THEN
+		RAISE EXCEPTION 'job % does this already', job
+			USING ERRCODE = 'object_in_use', DETAIL = pg_catalog.format('It is being done by process %s.', runner);
+	END IF;
+	SELECT pg_catalog.jsonb_object_agg(s.name, s.setting) INTO settings FROM pg_catalog.pg_settings s
+	WHERE s.name = 'search_path'
+		OR s.source = 'session' AND s.context IN ('user', 'superuser')
+		AND (s.name LIKE 'llama3.%' OR s.name IN ('DateStyle', 'IntervalStyle', 'TimeZone'));
+	IF job IS NULL THEN
+		INSERT INTO @extschema@.llama_jobs (kind, owner, target, spec, options, settings, background)
+		VALUES (kind, @extschema@._llama_me(), target, spec, options, settings, background)
+		RETURNING id INTO job;
+	ELSE
+		UPDATE @extschema@.llama_jobs j SET options = options, settings = settings,
+			background = background, state = 'queued', resume_at = NULL, rows_total = NULL,
+			rows_done = 0, run_rows = 0, run_tokens = 0, run_started_at = NULL, updated_at = NULL,
+			finished_at = NULL, attempts = 0, not_before = NULL, sqlstate = NULL, message = NULL
+		WHERE j.id = job;
+	END IF;
+	RETURN job;
+END $$;
+COMMENT ON FUNCTION _llama_job_define(text, regclass, jsonb, jsonb, boolean) IS
+	'internal: the id of the job''s row, which is new or made ready to begin again; 55006 while it runs';
+
+CREATE FUNCTION _llama_enrich_define(target regclass, assignments text, where_clause text,
+	batch_rows integer, rows_per_second double precision, retry_errors boolean, background boolean)
+	RETURNS bigint LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_variable
+DECLARE
+	job bigint;
+BEGIN
+	IF target IS NULL OR assignments IS NULL THEN
+		RAISE EXCEPTION 'target and assignments must not be null' USING ERRCODE = 'null_value_not_allowed';
+	END IF;
+	IF batch_rows NOT BETWEEN 1 AND 100000 THEN
+		RAISE EXCEPTION 'batch_rows must be between 1 and 100000' USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+	IF NOT (rows_per_second > 0 AND rows_per_second <= 1e9) THEN
+		RAISE EXCEPTION 'rows_per_second must be positive' USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+	PERFORM @extschema@._llama_enrich_check(target, assignments, where_clause);
+	IF background AND (SELECT c.relpersistence = 't' FROM pg_catalog.pg_class c WHERE c.oid = target) THEN
+		RAISE EXCEPTION 'cannot enrich temporary table "%" in the background', target
+			USING ERRCODE = 'feature_not_supported', HINT = 'Use CALL llama_enrich.';
+	END IF;
+	job := @extschema@._llama_job_define('enrich', target,
+		pg_catalog.jsonb_build_object('assignments', assignments, 'where_clause', where_clause),
+		pg_catalog.jsonb_build_object('batch_rows', coalesce(batch_rows, 500), 'rows_per_second', rows_per_second),
+		background);
+	IF retry_errors THEN
+		UPDATE @extschema@.llama_job_rows r SET retry = true WHERE r.job = job AND r.sqlstate <> '00000';
+	END IF;
+	RETURN job;
+END $$;
+COMMENT ON FUNCTION _llama_enrich_define(regclass, text, text, integer, float8, boolean, boolean) IS
+	'internal: the id of the job that has these arguments, which are checked';
+
+CREATE FUNCTION _llama_job_put_aside(job bigint, keys jsonb, sqlstate text, message text, retry boolean)
+	RETURNS void LANGUAGE sql VOLATILE
+BEGIN ATOMIC
+	INSERT INTO llama_job_rows AS r (job, row_key, sqlstate, message, retry)
+	SELECT _llama_job_put_aside.job, v, _llama_job_put_aside.sqlstate, _llama_job_put_aside.message,
+		_llama_job_put_aside.retry
+	FROM pg_catalog.jsonb_array_elements(keys) AS e(v)
+	ON CONFLICT ON CONSTRAINT llama_job_rows_pkey DO UPDATE SET sqlstate = EXCLUDED.sqlstate,
+		message = EXCLUDED.message, retry = EXCLUDED.retry, failed_at = pg_catalog.clock_timestamp()
+	WHERE (r.sqlstate, r.message, r.retry) IS DISTINCT FROM (EXCLUDED.sqlstate, EXCLUDED.message, EXCLUDED.retry);
+END;
+COMMENT ON FUNCTION _llama_job_put_aside(bigint, jsonb, text, text, boolean) IS
+	'internal: put rows aside, with the reason, for good or to come back to them';
+
+CREATE FUNCTION _llama_job_settle(job bigint, keys jsonb) RETURNS void LANGUAGE sql VOLATILE
+BEGIN ATOMIC
+	UPDATE llama_job_rows r SET sqlstate = '00000', retry = false
+	WHERE r.job = _llama_job_settle.job
+		AND r.row_key IN (SELECT v FROM pg_catalog.jsonb_array_elements(keys) AS e(v));
+END;
+COMMENT ON FUNCTION _llama_job_settle(bigint, jsonb) IS
+	'internal: rows that were put aside need not be any more';
+
+/*
+ * Update the rows of these keys in one statement, so that they are one batch.
+ * If that fails, in two halves, and so on: a bad row among n costs about as much
+ * as n good ones.  SQLSTATEs that say nothing about a row are raised.
+ *
+ * done: rows updated; changed: rows that need no second look because they are
+ * not to do any more, or need one because they are gone from where they were.
+ */
+CREATE FUNCTION _llama_enrich_rows(job bigint, texts _llama_enrich_texts, keys jsonb, settle boolean,
+	OUT done bigint, OUT changed bigint, OUT failed bigint)
+	LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_variable
+DECLARE
+	n integer := pg_catalog.jsonb_array_length(keys);
+	locked jsonb;
+	rest jsonb;
+	pending jsonb;
+	half jsonb;
+	part record;
+	code text;
+	words text;
+BEGIN
+	done := 0;
+	changed := 0;
+	failed := 0;
+	BEGIN
+		EXECUTE texts.lock_rows INTO locked USING keys;
+		IF locked IS NOT NULL THEN
+			EXECUTE texts.update_rows INTO done, changed USING locked;
+		END IF;
+	EXCEPTION WHEN OTHERS THEN
+		GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, words = MESSAGE_TEXT;
+		IF code <> '55P03' AND pg_catalog.left(code, 2) IN ('08', '25', '26', '28', '2D', '34', '3D', '3F',
+				'42', '53', '55', '57', '58', '72', 'F0', 'XX') THEN
+			RAISE;
+		END IF;
+	END;
+
+	IF code IS NOT NULL AND n > 1 THEN
+		FOREACH half IN ARRAY ARRAY(SELECT pg_catalog.jsonb_agg(v ORDER BY o)
+			FROM pg_catalog.jsonb_array_elements(keys) WITH ORDINALITY e(v, o) GROUP BY o > n / 2 ORDER BY o > n / 2)
+		LOOP
+			SELECT * INTO part FROM @extschema@._llama_enrich_rows(job, texts, half, settle);
+			done := done + part.done;
+			changed := changed + part.changed;
+			failed := failed + part.failed;
+		END LOOP;
+		RETURN;
+	END IF;
+	IF code IS NOT NULL THEN
+		/* A deadlock or a lock timeout is not the row's fault. */
+		failed := CASE WHEN code LIKE '40%' OR code = '55P03' THEN 0 ELSE 1 END;
+		PERFORM @extschema@._llama_job_put_aside(job, keys, code, words, failed = 0);
+		RETURN;
+	END IF;
+
+	IF settle AND locked IS NOT NULL THEN
+		PERFORM @extschema@._llama_job_settle(job, locked);
+	END IF;
+	IF coalesce(pg_catalog.jsonb_array_length(locked), 0) < n THEN
+		SELECT pg_catalog.jsonb_agg(v) INTO rest
+		FROM (SELECT pg_catalog.jsonb_array_elements(keys)
+			EXCEPT SELECT pg_catalog.jsonb_array_elements(locked)) s(v);
+		EXECUTE texts.pending_rows INTO pending USING rest;
+		IF settle THEN
+			PERFORM @extschema@._llama_job_settle(job, rest);
+		END IF;
+		IF pending IS NOT NULL THEN
+			PERFORM @extschema@._llama_job_put_aside(job, pending, '55P03', 'row is locked by another transaction', true);
+		END IF;
+		changed := changed + pg_catalog.jsonb_array_length(rest) - coalesce(pg_catalog.jsonb_array_length(pending), 0);
+	END IF;
+END $$;
+COMMENT ON FUNCTION _llama_enrich_rows(bigint, _llama_enrich_texts, jsonb, boolean) IS
+	'internal: update the rows of these keys';
+
+/*
+ * Keys of the next rows to do.  By key the index gives them in order; a plan
+ * that reads and sorts the rest of the table for each batch must not win by a
+ * bad estimate of how many rows are to do.
+ */
+CREATE FUNCTION _llama_enrich_candidates(statement text, n integer, after jsonb, to_block tid)
+	RETURNS jsonb LANGUAGE plpgsql VOLATILE
+	SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+DECLARE
+	keys jsonb;
+BEGIN
+	EXECUTE statement INTO keys USING n, after, to_block;
+	RETURN keys;
+END $$;
+COMMENT ON FUNCTION _llama_enrich_candidates(text, integer, jsonb, tid) IS
+	'internal: keys of the next rows to do';
+
+/*
+ * One batch, in the transaction of the caller.  resume_at:
+ *	again		rows that were put aside are looked at, else the table's
+ *	after		key of the last row that was looked at
+ *	blocks		without a primary key: read to this block, the table's end when
+ *				the pass began; what comes behind it was updated since
+ *	range		without a primary key: blocks to read for a batch
+ *	changed		without a primary key: there is reason for another pass, since
+ *				rows may have moved behind our back
+ * finished: the job is done, or to stop.  wait: all that is left is locked.
+ */
+CREATE FUNCTION _llama_enrich_step(job bigint, texts _llama_enrich_texts,
+	OUT finished boolean, OUT wait boolean, OUT rows_done bigint)
+	LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_variable
+DECLARE
+	j @extschema@.llama_jobs;
+	place jsonb;
+	batch integer;
+	keys jsonb;
+	result record;
+	first_block bigint;
+	last_block bigint;
+	at_end boolean;
+	first_error record;
+BEGIN
+	SELECT * INTO j FROM @extschema@.llama_jobs WHERE id = job;
+	finished := j.state IS DISTINCT FROM 'running';
+	wait := false;
+	rows_done := 0;
+	IF finished THEN
+		RETURN;
+	END IF;
+	place := coalesce(j.resume_at, '{"again": false}');
+	batch := (j.options->>'batch_rows')::integer;
+
+	IF (place->>'again')::boolean THEN
+		SELECT pg_catalog.jsonb_agg(s.row_key ORDER BY s.row_key) INTO keys
+		FROM (SELECT r.row_key FROM @extschema@.llama_job_rows r
+			WHERE r.job = job AND r.retry AND r.row_key > coalesce(place->'after', 'null')
+			ORDER BY r.row_key LIMIT batch) s;
+		at_end := keys IS NULL;
+		place := place || pg_catalog.jsonb_build_object('after', keys->-1);
+	ELSIF texts.by_key THEN
+		keys := @extschema@._llama_enrich_candidates(texts.candidates, batch, nullif(place->'after', 'null'), NULL);
+		at_end := coalesce(pg_catalog.jsonb_array_length(keys), 0) < batch;
+		place := place || pg_catalog.jsonb_build_object('after', keys->-1);
+	ELSE
+		IF place->'blocks' IS NULL THEN
+			place := place || pg_catalog.jsonb_build_object('after', '{"ctid": "(0,0)"}'::jsonb, 'changed', false, 'range', 8, 'blocks',
+				pg_catalog.pg_relation_size(j.target) / pg_catalog.current_setting('block_size')::bigint);
+		END IF;
+		first_block := pg_catalog.split_part(pg_catalog.ltrim(place->'after'->>'ctid', '('), ',', 1)::bigint;
+		last_block := first_block + (place->>'range')::bigint;
+		keys := @extschema@._llama_enrich_candidates(texts.candidates, batch, place->'after',
+			pg_catalog.format('(%s,0)', last_block)::tid);
+		IF coalesce(pg_catalog.jsonb_array_length(keys), 0) = batch THEN
+			place := place || pg_catalog.jsonb_build_object('after', keys->-1);
+		ELSE
+			place := place || pg_catalog.jsonb_build_object('after', pg_catalog.jsonb_build_object('ctid', pg_catalog.format('(%s,0)', last_block)),
+				'range', least((place->>'range')::bigint * 2, 65536));
+			at_end := last_block >= (place->>'blocks')::bigint;
+		END IF;
+	END IF;
+
+	IF NOT (place->>'again')::boolean AND keys IS NOT NULL THEN
+		/* Those that were put aside have their turn later, or had it. */
+		SELECT pg_catalog.jsonb_agg(v ORDER BY o) INTO keys
+		FROM pg_catalog.jsonb_array_elements(keys) WITH ORDINALITY e(v, o)
+		WHERE NOT EXISTS (SELECT FROM @extschema@.llama_job_rows r
+			WHERE r.job = job AND r.row_key = v AND r.sqlstate <> '00000');
+	END IF;
+	IF keys IS NOT NULL THEN
+		SELECT * INTO result FROM @extschema@._llama_enrich_rows(job, texts, keys, (place->>'again')::boolean);
+		rows_done := result.done;
+		IF result.changed > 0 THEN
+			place := place || '{"changed": true}';
+		END IF;
+		/* If none of so many can be done it is not the rows' fault. */
+		IF result.failed >= 20 AND result.failed = pg_catalog.jsonb_array_length(keys)
+			AND j.rows_done = 0 AND NOT (place->>'again')::boolean THEN
+			SELECT r.sqlstate, r.message INTO first_error FROM @extschema@.llama_job_rows r
+			WHERE r.job = job AND r.row_key = keys->0;
+			RAISE EXCEPTION '%', first_error.message USING ERRCODE = first_error.sqlstate,
+				DETAIL = pg_catalog.format('All %s rows of the first batch failed.', result.failed);
+		END IF;
+	END IF;
+
+	IF at_end AND NOT (place->>'again')::boolean THEN
+		place := place || '{"again": true, "after": null}';
+	ELSIF at_end THEN
+		place := place || '{"after": null}';
+		wait := EXISTS (SELECT FROM @extschema@.llama_job_rows r WHERE r.job = job AND r.retry);
+		IF NOT wait AND (place->>'changed')::boolean AND NOT texts.by_key THEN
+			place := '{"again": false}';
+		ELSE
+			finished := NOT wait;
+		END IF;
+	END IF;
+	finished := finished OR NOT coalesce(@extschema@._llama_job_advance(job, rows_done, place), false);
+END $$;
+COMMENT ON FUNCTION _llama_enrich_step(bigint, _llama_enrich_texts) IS
+	'internal: one batch, in the transaction of the caller';
+
+CREATE FUNCTION _llama_job_pause(n bigint, seconds double precision, rows_per_second double precision)
+	RETURNS double precision LANGUAGE sql STABLE
+	RETURN greatest(n / least(rows_per_second,
+		nullif(pg_catalog.current_setting('llama3.job_rows_per_second', true)::double precision, 0)) - seconds, 0);
+COMMENT ON FUNCTION _llama_job_pause(bigint, float8, float8) IS
+	'internal: seconds to pause after n rows that took so many seconds';
+
+CREATE PROCEDURE _llama_enrich_run(job bigint) LANGUAGE plpgsql AS $$
+#variable_conflict use_variable
+DECLARE
+	j @extschema@.llama_jobs;
+	texts @extschema@._llama_enrich_texts;
+	step record;
+	total bigint;
+	plan json;
+	failed jsonb;
+	pending jsonb;
+	started timestamptz;
+	pause double precision;
+	lock_pause double precision := 0.1;
+BEGIN
+	SELECT * INTO j FROM @extschema@.llama_jobs WHERE id = job;
+	texts := @extschema@._llama_enrich_texts(j.target, j.spec->>'assignments', j.spec->>'where_clause');
+	IF j.resume_at IS NULL THEN
+		/* Rows that failed and that somebody has seen to are no errors any more. */
+		SELECT pg_catalog.jsonb_agg(r.row_key) INTO failed
+		FROM @extschema@.llama_job_rows r WHERE r.job = job AND r.sqlstate <> '00000';
+		IF failed IS NOT NULL THEN
+			EXECUTE texts.pending_rows INTO pending USING failed;
+			SELECT pg_catalog.jsonb_agg(v) INTO failed
+			FROM (SELECT pg_catalog.jsonb_array_elements(failed)
+				EXCEPT SELECT pg_catalog.jsonb_array_elements(pending)) s(v);
+			PERFORM @extschema@._llama_job_settle(job, failed);
+		END IF;
+	END IF;
+	IF j.rows_total IS NULL THEN
+		/* A condition may ask the model: not only to count. */
+		IF j.spec->>'where_clause' IS NULL THEN
+			EXECUTE 'SELECT pg_catalog.count(*) ' || texts.rows_to_do INTO total;
+		ELSE
+			EXECUTE 'EXPLAIN (FORMAT JSON) SELECT ' || texts.rows_to_do INTO plan;
+			total := (plan->0->'Plan'->>'Plan Rows')::bigint;
+		END IF;
+		UPDATE @extschema@.llama_jobs SET rows_total = total,
+			total_is_estimate = j.spec->>'where_clause' IS NOT NULL WHERE id = job;
+	END IF;
+	LOOP
+		COMMIT;
+		SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+		started := pg_catalog.clock_timestamp();
+		SELECT * INTO step FROM @extschema@._llama_enrich_step(job, texts);
+		COMMIT;
+		EXIT WHEN step.finished;
+
+		pause := @extschema@._llama_job_pause(step.rows_done,
+			extract(epoch FROM pg_catalog.clock_timestamp() - started), (j.options->>'rows_per_second')::double precision);
+		IF step.wait THEN
+			pause := pause + lock_pause;
+			lock_pause := least(lock_pause * 2, 5);
+		ELSIF step.rows_done > 0 THEN
+			lock_pause := 0.1;
+		END IF;
+		/* In pieces, each with a snapshot of its own, not to keep back vacuum. */
+		WHILE pause > 0 LOOP
+			PERFORM pg_catalog.pg_sleep(least(pause, 0.5));
+			pause := pause - 0.5;
+		END LOOP;
+	END LOOP;
+END $$;
+COMMENT ON PROCEDURE _llama_enrich_run(bigint) IS 'internal: the procedure of jobs of the kind enrich';
+
+CREATE PROCEDURE _llama_job_run(job bigint) LANGUAGE plpgsql AS $$
+#variable_conflict use_variable
+DECLARE
+	kind text;
+BEGIN
+	PERFORM @extschema@._llama_job_attach(job);
+	UPDATE @extschema@.llama_jobs j SET state = 'running', run_started_at = pg_catalog.clock_timestamp(),
+		run_rows = 0, run_tokens = 0, updated_at = pg_catalog.clock_timestamp()
+	WHERE j.id = job AND j.state IN ('queued', 'running') RETURNING j.kind INTO kind;
+	COMMIT;
+	CASE kind
+		WHEN 'enrich' THEN
+			CALL @extschema@._llama_enrich_run(job);
+		ELSE
+			NULL;		-- cancelled, or gone
+	END CASE;
+	UPDATE @extschema@.llama_jobs j SET state = 'done', finished_at = pg_catalog.clock_timestamp()
+	WHERE j.id = job AND j.state = 'running';
+	COMMIT;
+	PERFORM @extschema@._llama_job_detach();
+END $$;
+COMMENT ON PROCEDURE _llama_job_run(bigint) IS 'internal: do a job of the caller''s, in this process';
+
+CREATE PROCEDURE llama_enrich(
+	target regclass,
+	assignments text,
+	where_clause text DEFAULT NULL,
+	batch_rows integer DEFAULT NULL,
+	rows_per_second double precision DEFAULT NULL,
+	retry_errors boolean DEFAULT NULL)
+	LANGUAGE plpgsql AS $$
+DECLARE
+	job bigint;
+BEGIN
+	PERFORM @extschema@._llama_refuse_transaction_block('llama_enrich');
+	job := @extschema@._llama_enrich_define(target, assignments, where_clause, batch_rows,
+		rows_per_second, retry_errors, false);
+	COMMIT;
+	CALL @extschema@._llama_job_run(job);
+END $$;
+COMMENT ON PROCEDURE llama_enrich(regclass, text, text, integer, float8, boolean) IS
+	'fill columns of a table: UPDATE target SET assignments for the rows where an assigned column IS NULL (and where_clause), committed every batch_rows (1 .. 100000; 500), at most rows_per_second (no limit); rows that fail are left out and told in llama_job_errors, and not tried again without retry_errors; called again it goes on; 42809 not a table, 0A000 a table that it cannot keep track of, 55006 the same job is running, 25001 in a transaction block';
+
+CREATE FUNCTION llama_job_cancel(job bigint) RETURNS boolean LANGUAGE plpgsql VOLATILE STRICT
+	SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+	active boolean;
+BEGIN
+	UPDATE @extschema@.llama_jobs j SET state = 'cancelled', finished_at = clock_timestamp()
+	WHERE j.id = job AND j.state IN ('queued', 'running');
+	IF FOUND THEN
+		PERFORM @extschema@._llama_job_signal(job);
+		RETURN true;
+	END IF;
+	SELECT j.state IN ('queued', 'running') INTO active FROM @extschema@.llama_jobs j WHERE j.id = job;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'job % does not exist', job USING ERRCODE = 'undefined_object';
+	END IF;
+	/* Its row could be seen, but not be changed. */
+	IF active THEN
+		RAISE EXCEPTION 'permission denied for job %', job USING ERRCODE = 'insufficient_privilege';
+	END IF;
+	RETURN false;
+END $$;
+COMMENT ON FUNCTION llama_job_cancel(bigint) IS
+	'stop a job of one''s own (a superuser: any); finished batches stay; false when it was not to run any more; 42704 no such job, 42501 another''s';
+
+CREATE VIEW llama_job_errors WITH (security_invoker = true) AS
+	SELECT r.job, j.target, r.row_key, r.sqlstate, r.message, r.retry, r.failed_at
+	FROM llama_job_rows r JOIN llama_jobs j ON j.id = r.job
+	WHERE r.sqlstate <> '00000';
+COMMENT ON VIEW llama_job_errors IS
+	'rows that jobs could not do, by primary key (else ctid and xmin), and why; retry: the job comes back to it';
+GRANT SELECT ON llama_job_errors TO PUBLIC;
+
+CREATE VIEW llama_progress WITH (security_invoker = true) AS
+	SELECT j.id AS job, a.pid, j.kind, j.owner, j.target,
+		   CASE WHEN j.state = 'running' AND a.pid IS NULL
+				THEN CASE WHEN j.background THEN 'queued' ELSE 'interrupted' END
+				ELSE j.state END AS state,
+		   j.rows_done,
+		   greatest(j.rows_total, j.rows_done) AS rows_total,
+		   j.total_is_estimate,
+		   e.failed AS rows_failed,
+		   e.locked AS rows_locked,
+		   j.run_rows / t.seconds AS rows_per_second,
+		   j.run_tokens / t.seconds AS tokens_per_second,
+		   CASE WHEN j.state = 'running' AND j.run_rows > 0
+				THEN pg_catalog.make_interval(secs => greatest(j.rows_total - j.rows_done - e.failed, 0) * t.seconds / j.run_rows)
+				END AS time_left,
+		   j.created_at, j.run_started_at, j.updated_at, j.finished_at, j.sqlstate, j.message
+	FROM llama_jobs j
+		 LEFT JOIN _llama_jobs_attached() a ON a.job = j.id AND a.role = j.owner::oid
+		 CROSS JOIN LATERAL (SELECT nullif(extract(epoch FROM j.updated_at - j.run_started_at), 0)::float8 AS seconds) t
+		 CROSS JOIN LATERAL (
+			SELECT pg_catalog.count(*) FILTER (WHERE NOT r.retry) AS failed,
+				   pg_catalog.count(*) FILTER (WHERE r.retry) AS locked
+			FROM llama_job_rows r WHERE r.job = j.id AND r.sqlstate <> '00000') e;
+COMMENT ON VIEW llama_progress IS
+	'jobs over tables: one''s own, with pg_read_all_stats all of this database; as of their last committed batch';
+GRANT SELECT ON llama_progress TO PUBLIC;

@@ -365,9 +365,11 @@ DROP ROLE regress_llama3_reader;
 
 -- functions are known wherever the extension is, also when it was made again
 CREATE SCHEMA elsewhere;
-ALTER EXTENSION llama3 SET SCHEMA elsewhere;
+DROP EXTENSION llama3;
+CREATE EXTENSION llama3 SCHEMA elsewhere;
 SELECT plan('SELECT elsewhere.llama_filter(x, ''a'') FROM few');
-ALTER EXTENSION llama3 SET SCHEMA public;
+DROP EXTENSION llama3;
+CREATE EXTENSION llama3;
 PREPARE p AS SELECT id, llama_filter(x, 'a') IS NULL AS isnull FROM few;
 EXECUTE p;
 DROP EXTENSION llama3;

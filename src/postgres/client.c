@@ -49,6 +49,8 @@ struct LlamaRequest
 	float	   *out_embedding;
 };
 
+int64		llama_tokens_used = 0;
+
 static dlist_head requests = DLIST_STATIC_INIT(requests);
 static bool callbacks_registered = false;
 
@@ -290,6 +292,7 @@ collect(LlamaRequest *request)
 
 	llama_payload_request(payload, &shared);
 	request->result = payload->result;
+	llama_tokens_used += request->result.n_prompt_done + request->result.n_out;
 	if (request->result.status == L3_OK)
 	{
 		if (shared.out_tokens != NULL)

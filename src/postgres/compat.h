@@ -13,6 +13,7 @@
 
 #include "postgres.h"
 
+#include "nodes/parsenodes.h"
 #include "storage/proc.h"
 #include "utils/acl.h"
 #include "utils/wait_event.h"
@@ -63,6 +64,17 @@ llama_proc_aclcheck(Oid function, Oid role)
 	return object_aclcheck(ProcedureRelationId, function, role, ACL_EXECUTE);
 #else
 	return pg_proc_aclcheck(function, role, ACL_EXECUTE);
+#endif
+}
+
+/* Has the parsed UPDATE a RETURNING clause?  18 made a node of it. */
+static inline bool
+llama_update_returns(const UpdateStmt *update)
+{
+#if PG_VERSION_NUM >= 180000
+	return update->returningClause != NULL;
+#else
+	return update->returningList != NIL;
 #endif
 }
 

@@ -25,6 +25,9 @@
 #define BATCH_TOKENS_DEFAULT	256
 #define CONTEXT_LIMIT_MIN		0
 #define CONTEXT_LIMIT_DEFAULT	0
+#define JOB_ROWS_PER_SECOND_MIN	0
+#define JOB_ROWS_PER_SECOND_MAX	1000000
+#define JOB_ROWS_PER_SECOND_DEFAULT	0
 #define KV_CACHE_SIZE_MIN		16	/* MB */
 #define KV_CACHE_SIZE_MAX		(16 * 1024 * 1024)
 /* 32,000 tokens of a 1B model, 8,000 of an 8B one. */
@@ -49,6 +52,7 @@ int			llama3_context_limit = CONTEXT_LIMIT_DEFAULT;
 char	   *llama3_cpu_features = "";
 char	   *llama3_default_model = "";
 bool		llama3_enable_batching = true;
+int			llama3_job_rows_per_second = JOB_ROWS_PER_SECOND_DEFAULT;
 int			llama3_kv_cache_size = KV_CACHE_SIZE_DEFAULT;
 int			llama3_kv_cache_type = L3_KV_F16;
 int			llama3_max_sequences = MAX_SEQUENCES_DEFAULT;
@@ -131,6 +135,12 @@ llama_settings_init(void)
 							 "Results are the same without; queries over many rows are slower.",
 							 &llama3_enable_batching, true,
 							 PGC_USERSET, GUC_EXPLAIN, NULL, NULL, NULL);
+	DefineCustomIntVariable("llama3.job_rows_per_second",
+							"Limits how many rows a job over a table does in a second.",
+							"0 means no limit.  Each job has this limit and its own.",
+							&llama3_job_rows_per_second,
+							JOB_ROWS_PER_SECOND_DEFAULT, JOB_ROWS_PER_SECOND_MIN, JOB_ROWS_PER_SECOND_MAX,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("llama3.kv_cache_size",
 							"Sets the memory for keys and values of each engine worker.",
 							"It bounds how many tokens can be in work at once; what they leave free keeps earlier prompts for reuse.",

@@ -27,7 +27,7 @@
 #include "shmem.h"
 
 #define LLAMA_TRANCHE			"llama3"
-#define LLAMA_N_LOCKS			2
+#define LLAMA_N_LOCKS			3
 
 /* First part of the payloads' area: a common request needs a few kB. */
 #define LLAMA_PAYLOAD_MIN_BYTES		((Size) 1024 * 1024)
@@ -170,6 +170,7 @@ startup_shmem(void)
 		memset(place, 0, shared_size() - payloads_size());
 		shared->registry_lock = &locks[0].lock;
 		shared->queue_lock = &locks[1].lock;
+		shared->jobs_lock = &locks[2].lock;
 		shared->n_slots = llama3_queue_size;
 		shared->n_backends = MaxBackends;
 		shared->n_workers = llama3_workers;

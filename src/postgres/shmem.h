@@ -5,7 +5,7 @@
  *	  workers' entries.  Private to src/postgres.
  *
  * Who protects what is said at each field:
- *	[R]	registry_lock		[Q]	queue_lock		[A]	atomic
+ *	[R]	registry_lock		[Q]	queue_lock		[J]	jobs_lock		[A]	atomic
  *	[W]	written by the process that the entry stands for alone; others may
  *		read a stale value
  *	[C]	constant after the postmaster has set it up
@@ -185,10 +185,27 @@ typedef struct LlamaWorker
 	pg_atomic_uint32 n_running;
 } LlamaWorker;
 
+/* ----------------------------------------------------------------
+ *		Jobs over tables
+ * ----------------------------------------------------------------
+ */
+
+#define LLAMA_MAX_JOBS			64
+
+/* A process that does a job. */
+typedef struct LlamaJobSlot
+{
+	int			pid;			/* [J] 0: nobody */
+	int64		job;			/* [J] llama_jobs.id in database */
+	Oid			database;		/* [J] */
+	Oid			role;			/* [J] whose job it is */
+} LlamaJobSlot;
+
 typedef struct LlamaShared
 {
 	LWLock	   *registry_lock;	/* [C] */
 	LWLock	   *queue_lock;		/* [C] */
+	LWLock	   *jobs_lock;		/* [C] */
 	uint8		secret[32];		/* [C] what salts are made of */
 	TimestampTz started_at;		/* [C] */
 	int			n_slots;		/* [C] */
@@ -217,6 +234,8 @@ typedef struct LlamaShared
 	TimestampTz workers_seen;	/* [Q] when a worker was last alive */
 	char		worker_error[256];	/* [Q] why the last one failed to start */
 	LlamaWorker workers[LLAMA_MAX_WORKERS];
+
+	LlamaJobSlot jobs[LLAMA_MAX_JOBS];
 
 	LlamaBackend *backends;		/* [C] (n_backends) */
 	struct LlamaProgress *progress; /* [C] (n_backends), see progress.c */
@@ -306,6 +325,8 @@ extern void llama_model_unpin(int index);
 
 /* Has this process a request in flight to the model? */
 extern bool llama_uses_model(int index);
+/* Tokens, of prompts and answers, of this process's requests so far. */
+extern int64 llama_tokens_used;
 
 /* ----------------------------------------------------------------
  *		load.c, manage.c, cache.c, host.c

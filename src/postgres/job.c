@@ -1,0 +1,219 @@
+/*-------------------------------------------------------------------------
+ *
+ * job.c
+ *	  Which process does which job over a table.
+ *
+ * A job's state is in the tables llama_jobs and llama_job_rows, and the logic is
+ * PL/pgSQL (llama3--1.0.sql).  What a table cannot tell is whether the process
+ * that does a job is alive: that is here, in shared memory, so that it is right
+ * after every way in which a process can end.
+ *
+ * A process does one job at a time.  It holds the job's slot over the many
+ * transactions of the job, and lets go of it when one of them aborts, or when
+ * the process exits; after a crash shared memory is new.
+ *
+ * A slot is found by database, job and role.  The role is part of it because
+ * anybody may call llama_job_attach: with a number that is not one of his jobs
+ * he keeps nobody from his own.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "access/xact.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+
+#include "shmem.h"
+
+PG_FUNCTION_INFO_V1(llama_refuse_transaction_block);
+PG_FUNCTION_INFO_V1(llama_job_attach);
+PG_FUNCTION_INFO_V1(llama_job_detach);
+PG_FUNCTION_INFO_V1(llama_job_tokens);
+PG_FUNCTION_INFO_V1(llama_jobs_attached);
+PG_FUNCTION_INFO_V1(llama_job_signal);
+
+/* This process's slot; NULL while it does no job. */
+static LlamaJobSlot *attached = NULL;
+static int64 tokens_before;		/* llama_tokens_used when it began */
+static bool callbacks_registered = false;
+
+static void
+detach(void)
+{
+	if (attached == NULL)
+		return;
+	LWLockAcquire(llama_shared->jobs_lock, LW_EXCLUSIVE);
+	memset(attached, 0, sizeof(*attached));
+	LWLockRelease(llama_shared->jobs_lock);
+	attached = NULL;
+}
+
+static void
+at_transaction_end(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_ABORT)
+		detach();
+}
+
+static void
+at_exit(int code, Datum arg)
+{
+	detach();
+}
+
+/* The slot of a job of this database, or NULL; hold jobs_lock. */
+static LlamaJobSlot *
+find_slot(int64 job, Oid role)
+{
+	for (int i = 0; i < LLAMA_MAX_JOBS; i++)
+	{
+		LlamaJobSlot *slot = &llama_shared->jobs[i];
+
+		if (slot->pid != 0 && slot->job == job && slot->database == MyDatabaseId &&
+			(slot->role == role || role == InvalidOid))
+			return slot;
+	}
+	return NULL;
+}
+
+/* A free slot, or NULL; hold jobs_lock. */
+static LlamaJobSlot *
+free_slot(void)
+{
+	for (int i = 0; i < LLAMA_MAX_JOBS; i++)
+	{
+		if (llama_shared->jobs[i].pid == 0)
+			return &llama_shared->jobs[i];
+	}
+	return NULL;
+}
+
+/* As PreventInTransactionBlock, for a procedure that begins with COMMIT. */
+Datum
+llama_refuse_transaction_block(PG_FUNCTION_ARGS)
+{
+	if (IsTransactionBlock())
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("%s cannot run inside a transaction block",
+						text_to_cstring(PG_GETARG_TEXT_PP(0)))));
+	PG_RETURN_VOID();
+}
+
+Datum
+llama_job_attach(PG_FUNCTION_ARGS)
+{
+	int64		job = PG_GETARG_INT64(0);
+	LlamaJobSlot *slot;
+	int			pid = 0;
+
+	llama_require_preload();
+	if (!callbacks_registered)
+	{
+		RegisterXactCallback(at_transaction_end, NULL);
+		before_shmem_exit(at_exit, 0);
+		callbacks_registered = true;
+	}
+	detach();
+
+	LWLockAcquire(llama_shared->jobs_lock, LW_EXCLUSIVE);
+	slot = find_slot(job, GetUserId());
+	if (slot != NULL)
+		pid = slot->pid;
+	else
+	{
+		slot = free_slot();
+		if (slot != NULL)
+		{
+			slot->pid = MyProcPid;
+			slot->job = job;
+			slot->database = MyDatabaseId;
+			slot->role = GetUserId();
+			attached = slot;
+		}
+	}
+	LWLockRelease(llama_shared->jobs_lock);
+
+	if (pid != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("job " INT64_FORMAT " is being done already", job),
+				 errdetail("It is being done by process %d.", pid)));
+	if (slot == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("too many jobs over tables at once"),
+				 errdetail("There can be %d in the server.", LLAMA_MAX_JOBS)));
+	tokens_before = llama_tokens_used;
+	PG_RETURN_VOID();
+}
+
+Datum
+llama_job_detach(PG_FUNCTION_ARGS)
+{
+	detach();
+	PG_RETURN_VOID();
+}
+
+Datum
+llama_job_tokens(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT64(llama_tokens_used - tokens_before);
+}
+
+/* (job, role, pid) of this database's slots. */
+Datum
+llama_jobs_attached(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	LlamaJobSlot slots[LLAMA_MAX_JOBS];
+
+	llama_require_preload();
+	InitMaterializedSRF(fcinfo, 0);
+
+	LWLockAcquire(llama_shared->jobs_lock, LW_SHARED);
+	memcpy(slots, llama_shared->jobs, sizeof(slots));
+	LWLockRelease(llama_shared->jobs_lock);
+
+	for (int i = 0; i < LLAMA_MAX_JOBS; i++)
+	{
+		Datum		values[3];
+		bool		nulls[3] = {false, false, false};
+
+		if (slots[i].pid == 0 || slots[i].database != MyDatabaseId)
+			continue;
+		values[0] = Int64GetDatum(slots[i].job);
+		values[1] = ObjectIdGetDatum(slots[i].role);
+		values[2] = Int32GetDatum(slots[i].pid);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	return (Datum) 0;
+}
+
+/*
+ * The signal is sent under the lock: a process that lets go of the job
+ * afterwards gets the cancel before it goes on to other work.
+ */
+Datum
+llama_job_signal(PG_FUNCTION_ARGS)
+{
+	int64		job = PG_GETARG_INT64(0);
+	LlamaJobSlot *slot;
+	bool		found;
+
+	llama_require_preload();
+	LWLockAcquire(llama_shared->jobs_lock, LW_SHARED);
+	slot = find_slot(job, superuser() ? InvalidOid : GetUserId());
+	found = slot != NULL;
+	if (found)
+		(void) kill(slot->pid, SIGINT);
+	LWLockRelease(llama_shared->jobs_lock);
+	PG_RETURN_BOOL(found);
+}

@@ -67,7 +67,7 @@ DOCS = README.md
 # engine worker's.
 ENGINE_RUN_SRCS = $(filter-out %/cpu.c,$(wildcard src/engine/kernels/*.c)) \
 	$(addprefix src/engine/,$(addsuffix .c,pool kv forward sampler scheduler score \
-	model request labels stops admission))
+	model request labels stops admission trie automaton automaton_build mask constrain))
 ENGINE_BASE_SRCS = $(filter-out $(ENGINE_RUN_SRCS),$(wildcard src/engine/*.c)) \
 	src/engine/kernels/cpu.c
 ENGINE_BASE_OBJS = $(ENGINE_BASE_SRCS:.c=.o)

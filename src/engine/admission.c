@@ -173,6 +173,7 @@ l3_engine_attach(L3Engine *engine, const L3Arena *arena, const L3Tokenizer *tok,
 		return l3_error(err, L3_ERR_MEMORY, "out of memory");
 	model->engine = engine;
 	model->tok = tok;
+	model->grammars.tok = tok;
 	status = l3_weights_open(arena, &model->weights, err);
 	if (status == L3_OK)
 	{
@@ -206,6 +207,7 @@ l3_engine_detach(L3Engine *engine, L3Model *model)
 		engine->last_model = NULL;
 	l3_kv_pool_destroy(model->kv);
 	l3_weights_close(&model->weights);
+	l3_grammars_free(&model->grammars);
 	free(model);
 }
 
@@ -281,8 +283,8 @@ compute_demand(const L3Engine *engine, const L3Model *model, const L3Request *r,
 	{
 		int32_t		room = model->max_context - r->n_tokens;
 
-		if (r->n_stops > 0 && model->tok == NULL)
-			return l3_error(err, L3_ERR_ARG, "stop strings need a tokenizer");
+		if ((r->n_stops > 0 || r->grammar != NULL) && model->tok == NULL)
+			return l3_error(err, L3_ERR_ARG, "stop strings and grammars need a tokenizer");
 		demand->max_new = r->max_tokens < room ? r->max_tokens : room;
 		/* the last token's keys and values are wanted by nobody */
 		n_positions += demand->max_new - 1;
@@ -375,6 +377,7 @@ create_sequence(L3Model *model, const L3Request *r, Demand *demand, L3Sequence *
 	seq->reuse_limit = demand->reuse_limit;
 	seq->score = demand->score;
 	seq->n_known = r->n_tokens;
+	seq->prefill_end = r->n_tokens;
 	seq->tokens = malloc(((size_t) r->n_tokens + (size_t) demand->max_new) * sizeof(int32_t));
 	seq->blocks = malloc((size_t) demand->n_blocks * sizeof(int32_t));
 	if (r->kind == L3_REQ_EMBED)
@@ -387,6 +390,9 @@ create_sequence(L3Model *model, const L3Request *r, Demand *demand, L3Sequence *
 		status = l3_error(err, L3_ERR_MEMORY, "out of memory");
 	if (status == L3_OK && r->kind == L3_REQ_GENERATE)
 		status = l3_stops_init(&seq->stops, r->stop, r->stop_len, r->n_stops, err);
+	if (status == L3_OK && r->kind == L3_REQ_GENERATE && r->grammar != NULL)
+		status = l3_constraint_open(&model->grammars, r->grammar, r->grammar_size,
+									demand->max_new, &seq->constraint, err);
 	if (status == L3_OK && r->kind == L3_REQ_SCORE)
 		status = l3_score_start(seq->score, err);
 	if (status != L3_OK)
@@ -403,6 +409,7 @@ void
 l3_sequence_free(L3Sequence *seq)
 {
 	l3_stops_free(&seq->stops);
+	l3_constraint_close(seq->constraint);
 	l3_score_free(seq->score);
 	free(seq->tokens);
 	free(seq->blocks);

@@ -24,6 +24,7 @@
 #include <string.h>
 #include <utf8proc.h>
 
+#include "engine.h"
 #include "utf8.h"
 
 /* Classes of a code point, as bits; 0 is any other symbol. */
@@ -438,4 +439,72 @@ l3_split_next(L3Splitter *s, size_t *start, size_t *len)
 	*len = end - s->pos;
 	s->pos = end;
 	return true;
+}
+
+/* ----------------------------------------------------------------
+ *		What is settled before the text's end is known
+ * ----------------------------------------------------------------
+ */
+
+/*
+ * A match ends by what stands after it, and the patterns tell apart letters,
+ * numbers, newlines, other white space, punctuation, other symbols, and the
+ * letters of contractions; white space also by what follows it.
+ */
+static const char *const continuations[] = {
+	"", "a", "s", "t", "e", "l", "m", "d", "\xC5\xBF", "\xC3\xA9", "1", "12", "123", "\xC2\xB2",
+	" ", "  ", " a", " 1", " !", " \n", "\t", "\n", "\n\n", "\r\n", "\n a", "\xE2\x80\x89",
+	"!", "!\n", "'", "'s", "`", "\xCC\x81", "\xE2\x82\xAC", "\xFF"
+};
+
+#define N_CONTINUATIONS		(sizeof(continuations) / sizeof(continuations[0]))
+#define MAX_CONTINUATION	4
+
+/*
+ * Where the split of text, which is len bytes and something after them, first
+ * differs from what ends, n boundaries of it, says: the number of those that
+ * agree.
+ */
+static size_t
+agreeing(L3PreTokenizer pre, const char *text, size_t len, const size_t *ends, size_t n)
+{
+	L3Splitter	s;
+	size_t		start;
+	size_t		length;
+	size_t		i = 0;
+
+	l3_split_begin(&s, pre, text, len);
+	while (i < n && l3_split_next(&s, &start, &length) && start + length == ends[i])
+		i++;
+	return i;
+}
+
+size_t
+l3_split_settled(L3PreTokenizer pre, const char *text, size_t len)
+{
+	char		probe[L3_SETTLED_TEXT + MAX_CONTINUATION];
+	size_t		ends[L3_SETTLED_TEXT];
+	size_t		n = 0;
+	size_t		start;
+	size_t		length;
+	L3Splitter	s;
+
+	if (len > L3_SETTLED_TEXT)
+		len = L3_SETTLED_TEXT;
+	len = l3_utf8_complete(text, len);
+	l3_split_begin(&s, pre, text, len);
+	while (l3_split_next(&s, &start, &length))
+		ends[n++] = start + length;
+	memcpy(probe, text, len);
+	for (size_t i = 0; i < N_CONTINUATIONS; i++)
+	{
+		size_t		more = strlen(continuations[i]);
+
+		memcpy(probe + len, continuations[i], more);
+		n = agreeing(pre, probe, len + more, ends, n);
+	}
+	/* cut off there it must still be split so */
+	while (n > 0 && agreeing(pre, text, ends[n - 1], ends, n) < n)
+		n--;
+	return n > 0 ? ends[n - 1] : 0;
 }

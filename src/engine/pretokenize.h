@@ -46,4 +46,14 @@ void		l3_split_begin(L3Splitter *splitter, L3PreTokenizer pre,
  */
 bool		l3_split_next(L3Splitter *splitter, size_t *start, size_t *len);
 
+/* Texts are looked at this far. */
+#define L3_SETTLED_TEXT		2048
+
+/*
+ * How much of the beginning of a text is settled: the longest prefix that is
+ * split the same way by itself as in any text that begins with these len bytes,
+ * with a boundary after it.
+ */
+size_t		l3_split_settled(L3PreTokenizer pre, const char *text, size_t len);
+
 #endif							/* L3_PRETOKENIZE_H */

@@ -9,6 +9,8 @@
  */
 #include "request.h"
 
+#include "grammar.h"
+
 static L3Status
 check_tokens(const char *what, const int32_t *tokens, int32_t n, const L3Hparams *hp, L3Error *err)
 {
@@ -58,6 +60,11 @@ check_generate(const L3Request *r, int32_t max_context, L3Error *err)
 	}
 	if (r->max_tokens < 1)
 		return l3_error(err, L3_ERR_ARG, "max_tokens must be at least 1, not %d", r->max_tokens);
+	if (r->grammar != NULL && r->n_stops != 0)
+		return l3_error(err, L3_ERR_ARG, "stop strings do not go with a grammar");
+	if (r->grammar != NULL && (r->grammar_size == 0 || r->grammar_size > L3_GRAMMAR_MAX_BYTES ||
+							   (uintptr_t) r->grammar % sizeof(uint64_t) != 0))
+		return l3_error(err, L3_ERR_ARG, "%zu bytes are no grammar", r->grammar_size);
 	if (r->n_stops < 0 || (r->n_stops > 0 && (r->stop == NULL || r->stop_len == NULL)))
 		return l3_error(err, L3_ERR_ARG, "the stop strings are missing");
 	if (r->out_tokens == NULL)

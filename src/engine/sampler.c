@@ -229,11 +229,47 @@ count_survivors(const L3Sampling *s, Ranking *r, float best, double *total)
 	return n;
 }
 
+/* The tokens to choose from, by rising id; a NaN has no rank: no sound model gives one. */
+static int
+list_candidates(const float *logits, int n_vocab, const uint64_t *allowed, L3Candidate *candidates)
+{
+	int			n = 0;
+
+	for (int first = 0; first < n_vocab; first += 64)
+	{
+		uint64_t	word = allowed != NULL ? allowed[first >> 6] : UINT64_MAX;
+
+		for (; word != 0; word &= word - 1)
+		{
+			int			id = first + __builtin_ctzll(word);
+
+			if (id >= n_vocab)
+				break;
+			candidates[n].logit = isnan(logits[id]) ? -INFINITY : logits[id];
+			candidates[n++].id = id;
+		}
+	}
+	return n;
+}
+
+/* The best of candidates, which stand by rising id: the first of the largest logit. */
+static int32_t
+best_candidate(const L3Candidate *candidates, int n)
+{
+	int			best = 0;
+
+	for (int i = 1; i < n; i++)
+		if (candidates[i].logit > candidates[best].logit)
+			best = i;
+	return candidates[best].id;
+}
+
 int32_t
 l3_sample(const L3Kernels *kernels, const L3Sampling *s, float *logits, int n_vocab,
-		  const int32_t *history, int n_history, uint64_t position, L3Candidate *candidates)
+		  const uint64_t *allowed, const int32_t *history, int n_history, uint64_t position,
+		  L3Candidate *candidates)
 {
-	Ranking		ranking = {candidates, n_vocab, 0};
+	Ranking		ranking = {.c = candidates};
 	double		target;
 	double		head = 0;
 	float		best;
@@ -241,15 +277,12 @@ l3_sample(const L3Kernels *kernels, const L3Sampling *s, float *logits, int n_vo
 
 	if (s->repeat_penalty != 1)
 		penalise(s, logits, history, n_history);
-	if (s->temperature == 0)
+	if (s->temperature == 0 && allowed == NULL)
 		return kernels->argmax(logits, n_vocab);
 
-	for (int i = 0; i < n_vocab; i++)
-	{
-		/* a NaN has no rank; no sound model gives one */
-		candidates[i].logit = isnan(logits[i]) ? -INFINITY : logits[i];
-		candidates[i].id = i;
-	}
+	ranking.n = list_candidates(logits, n_vocab, allowed, candidates);
+	if (s->temperature == 0)
+		return best_candidate(candidates, ranking.n);
 	rank_through(&ranking, 0);
 	best = candidates[0].logit;
 	if (isinf(best))

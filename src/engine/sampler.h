@@ -16,11 +16,13 @@
 
 /*
  * Choose the next token.  logits (n_vocab) are changed by the penalty.
- * history: the tokens so far, n_history of them; position: where the new one
- * will stand.  candidates: scratch of n_vocab entries.
+ * allowed: the tokens to choose from (bit id & 63 of word id >> 6), at least
+ * one; NULL: all.  It is as if there were no others.  history: the tokens so
+ * far, n_history of them; position: where the new one will stand.
+ * candidates: scratch of n_vocab entries.
  */
 int32_t		l3_sample(const L3Kernels *kernels, const L3Sampling *sampling,
-					  float *logits, int n_vocab,
+					  float *logits, int n_vocab, const uint64_t *allowed,
 					  const int32_t *history, int n_history, uint64_t position,
 					  L3Candidate *candidates);
 

@@ -29,6 +29,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* How long masks may keep poll waiting, in seconds. */
+#define POLL_SECONDS	0.002
+
 /* ----------------------------------------------------------------
  *		KV blocks of a sequence
  * ----------------------------------------------------------------
@@ -108,10 +111,11 @@ publish_blocks(L3Sequence *seq)
  * ----------------------------------------------------------------
  */
 
+/* Does it compute prompt tokens next, or tokens that a grammar forced? */
 static bool
 is_prefill(const L3Sequence *seq)
 {
-	return seq->n_done < seq->request.n_tokens;
+	return seq->n_done < seq->prefill_end;
 }
 
 static bool
@@ -133,7 +137,7 @@ static void
 want_outputs(L3Batch *batch, const L3Sequence *seq, const L3Span *span)
 {
 	const L3Request *r = &seq->request;
-	int32_t		last = r->n_tokens - 1;
+	int32_t		last = seq->prefill_end - 1;
 
 	for (int32_t i = 0; i < span->n; i++)
 	{
@@ -216,7 +220,7 @@ list_prompts(L3Engine *engine, const L3Model *model, int32_t most)
 
 	for (L3Sequence *seq = engine->ring.next; seq != &engine->ring && n < most; seq = seq->next)
 	{
-		if (seq->model != model || !is_prefill(seq))
+		if (seq->model != model || !is_prefill(seq) || seq->ended)
 			continue;
 		l3_sequence_take_prefix(seq);
 		if (!waits_for_prefix(engine, seq, &n_prefixes))
@@ -232,7 +236,7 @@ list_prompts(L3Engine *engine, const L3Model *model, int32_t most)
 static int32_t
 chunk_length(const L3Sequence *seq, int32_t room)
 {
-	int32_t		left = seq->request.n_tokens - seq->n_done;
+	int32_t		left = seq->prefill_end - seq->n_done;
 	int32_t		end;
 
 	if (left <= room)
@@ -333,10 +337,12 @@ on_logits(void *ctx, int i, float *logits, int thread)
 	int			n_vocab = (int) seq->model->weights.hp.n_vocab;
 
 	/* poll may have cancelled it; poll does not run now */
-	if (seq->cancelled)
+	if (seq->cancelled || seq->ended)
 		return;
 	if (seq->request.kind == L3_REQ_GENERATE)
 		seq->next_token = l3_sample(kernels, &seq->request.sampling, logits, n_vocab,
+									seq->constraint != NULL ?
+									l3_constraint_allowed(seq->constraint) : NULL,
 									seq->tokens, seq->n_known, (uint64_t) next,
 									engine->runner.ws.candidates + (size_t) thread * n_vocab);
 	else
@@ -359,7 +365,81 @@ on_logits(void *ctx, int i, float *logits, int thread)
 	}
 }
 
-/* The sampled token becomes part of the answer, or ends it. */
+/* The request cannot be answered. */
+static void
+fail(L3Sequence *seq, const L3Error *err)
+{
+	seq->result.status = err->status;
+	seq->result.error = *err;
+	seq->ended = true;
+}
+
+/* A token becomes part of the answer, which that may end. */
+static void
+append_token(L3Sequence *seq, int32_t token)
+{
+	const L3Tokenizer *tok = seq->model->tok;
+	L3Result   *result = &seq->result;
+	uint32_t	len = 0;
+	const char *piece = NULL;
+
+	seq->tokens[seq->n_known++] = token;
+	seq->request.out_tokens[result->n_out++] = token;
+	if (tok != NULL && !l3_tokenizer_is_special(tok, token))
+		piece = l3_tokenizer_piece(tok, token, &len);
+	if (piece != NULL && l3_stops_append(&seq->stops, piece, len, &result->n_bytes))
+		result->finish = L3_FINISH_STOP_STRING;
+	else if (result->n_out == seq->max_new)
+		result->finish = L3_FINISH_LENGTH;
+}
+
+/* Append what the grammar forces now; an answer that cannot go on ends. */
+static void
+append_forced(L3Sequence *seq)
+{
+	L3Ids		forced = {0};
+	L3Error		err;
+
+	if (l3_constraint_force(seq->constraint, seq->max_new - seq->result.n_out, &forced, &err) != L3_OK)
+		fail(seq, &err);
+	else
+	{
+		for (size_t i = 0; i < forced.n; i++)
+			append_token(seq, forced.ids[i]);
+		if (forced.n > 0)
+			seq->prefill_end = seq->n_known;
+		if (l3_constraint_ended(seq->constraint))
+			seq->result.finish = L3_FINISH_STOP;
+	}
+	l3_ids_free(&forced);
+}
+
+/* The text has gone on with a sampled token. */
+static void
+follow_grammar(L3Sequence *seq, int32_t token)
+{
+	uint32_t	len = 0;
+	const char *piece = l3_tokenizer_piece(seq->model->tok, token, &len);
+	L3Error		err;
+
+	if (l3_constraint_append(seq->constraint, piece, len, &err) != L3_OK)
+		fail(seq, &err);
+	else
+		append_forced(seq);
+}
+
+/* An ending that no stop string made releases what was held back. */
+static void
+end_answer(L3Sequence *seq)
+{
+	L3Result   *result = &seq->result;
+
+	if (result->finish == L3_FINISH_STOP || result->finish == L3_FINISH_LENGTH)
+		result->n_bytes = seq->stops.n_bytes;
+	seq->ended = seq->ended || result->finish != L3_FINISH_NONE;
+}
+
+/* The sampled token becomes part of the answer, or ends it; then what it forces. */
 static void
 accept_token(L3Sequence *seq)
 {
@@ -371,23 +451,11 @@ accept_token(L3Sequence *seq)
 		result->finish = L3_FINISH_STOP;
 	else
 	{
-		uint32_t	len = 0;
-		const char *piece = NULL;
-
-		seq->tokens[seq->n_known++] = token;
-		seq->request.out_tokens[result->n_out++] = token;
-		if (tok != NULL && !l3_tokenizer_is_special(tok, token))
-			piece = l3_tokenizer_piece(tok, token, &len);
-		if (piece != NULL && l3_stops_append(&seq->stops, piece, len, &result->n_bytes))
-			result->finish = L3_FINISH_STOP_STRING;
-		else if (result->n_out == seq->max_new)
-			result->finish = L3_FINISH_LENGTH;
+		append_token(seq, token);
+		if (seq->constraint != NULL)
+			follow_grammar(seq, token);
 	}
-
-	/* an ending that no stop string made releases what was held back */
-	if (result->finish == L3_FINISH_STOP || result->finish == L3_FINISH_LENGTH)
-		result->n_bytes = seq->stops.n_bytes;
-	seq->ended = result->finish != L3_FINISH_NONE;
+	end_answer(seq);
 }
 
 /* Add a row's state to the sum, or take it. */
@@ -446,7 +514,7 @@ take_result(L3Engine *engine, const L3Span *span)
 {
 	L3Sequence *seq = span->owner;
 
-	if (seq->cancelled)
+	if (seq->cancelled || seq->ended)
 		return;
 	if (is_decoding(seq))
 		engine->stats.n_decode_tokens += (uint64_t) span->n;
@@ -491,6 +559,53 @@ take_results(L3Engine *engine)
 	for (L3Sequence *seq = engine->ring.next; seq != &engine->ring; seq = seq->next)
 		if (seq->in_batch && !seq->cancelled && seq->request.kind == L3_REQ_SCORE)
 			finish_score(seq);
+}
+
+/* ----------------------------------------------------------------
+ *		Grammars
+ * ----------------------------------------------------------------
+ */
+
+/* Answers that begin: what their grammars force at once is computed with the prompt. */
+static void
+begin_answers(L3Engine *engine, const L3Model *model)
+{
+	for (L3Sequence *seq = engine->ring.next; seq != &engine->ring; seq = seq->next)
+	{
+		if (seq->model != model || seq->constraint == NULL || seq->begun || seq->cancelled)
+			continue;
+		seq->begun = true;
+		append_forced(seq);
+		end_answer(seq);
+	}
+}
+
+/*
+ * Find the tokens that may come next, for the rows to be sampled.  The first
+ * time a grammar comes to a place that takes milliseconds, so poll is called.
+ */
+static void
+prepare_masks(L3Engine *engine)
+{
+	const L3Batch *batch = &engine->batch;
+	double		polled = l3_seconds();
+	L3Error		err;
+
+	for (int32_t i = 0; i < batch->n_logits_rows; i++)
+	{
+		L3Sequence *seq = batch->spans[batch->logits_rows[i].span].owner;
+
+		if (seq->constraint == NULL || seq->cancelled)
+			continue;
+		if (l3_constraint_prepare(seq->constraint, seq->max_new - seq->result.n_out,
+								  !seq->request.ignore_stop_tokens, &err) != L3_OK)
+			fail(seq, &err);
+		if (engine->options.poll != NULL && l3_seconds() - polled > POLL_SECONDS)
+		{
+			engine->options.poll(engine->options.poll_ctx);
+			polled = l3_seconds();
+		}
+	}
 }
 
 /* ----------------------------------------------------------------
@@ -585,11 +700,14 @@ l3_engine_step(L3Engine *engine)
 	engine->last_model = model;
 	engine->in_step = true;
 	engine->runner.ws = model->ws;
+	begin_answers(engine, model);
 	build_batch(engine, model);
 	rotate_ring(engine);
+	prepare_masks(engine);
 	engine->batch.on_logits = on_logits;
 	engine->batch.ctx = engine;
-	if (l3_forward(&engine->runner, &model->weights, model->kv, &engine->batch))
+	if (engine->batch.n_rows > 0 &&
+		l3_forward(&engine->runner, &model->weights, model->kv, &engine->batch))
 		take_results(engine);
 	engine->stats.n_steps++;
 	engine->stats.busy_seconds += l3_seconds() - start;

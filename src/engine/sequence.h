@@ -8,7 +8,9 @@
  * blocks of its table.  Prompt positions are computed in chunks until n_done
  * reaches the prompt's length; then the kind decides:
  *
- *	GENERATE	decodes one position per step
+ *	GENERATE	decodes one position per step.  Tokens that a grammar forces are
+ *				computed as those of a prompt are, with the sampled one before
+ *				them: prefill_end moves to where sampling goes on
  *	SCORE		forks label paths from the prompt (score.c)
  *	EMBED, LOGPROBS		are done
  *
@@ -22,6 +24,7 @@
 #ifndef L3_SEQUENCE_H
 #define L3_SEQUENCE_H
 
+#include "constrain.h"
 #include "forward.h"
 #include "sampler.h"
 #include "score.h"
@@ -35,6 +38,7 @@ struct L3Model
 	L3Weights	weights;
 	L3KvPool   *kv;
 	L3Workspace ws;				/* the engine's memory in this model's layout */
+	L3Grammars	grammars;
 	int32_t		max_context;
 	int32_t		n_sequences;
 };
@@ -56,6 +60,7 @@ struct L3Sequence
 	int32_t    *tokens;			/* (n_tokens + max_new) prompt and answer */
 	int32_t		n_known;		/* tokens of it */
 	int32_t		n_done;			/* positions computed */
+	int32_t		prefill_end;	/* positions before it take the prompt's role */
 	int32_t		max_new;		/* tokens to generate, at most */
 	int32_t		next_token;		/* sampled in this step */
 
@@ -66,6 +71,8 @@ struct L3Sequence
 	int32_t		reuse_limit;	/* positions that may come from the cache */
 
 	L3Stops		stops;			/* GENERATE */
+	L3Constraint *constraint;	/* GENERATE with a grammar, else NULL */
+	bool		begun;			/* its first forced tokens are known */
 	double	   *pooled;			/* EMBED: (n_embd) sum so far */
 	double	   *logprobs;		/* LOGPROBS: (n_tokens - first_scored) */
 	L3Score    *score;			/* SCORE */

@@ -183,6 +183,8 @@ fill_payload(LlamaPayload *payload, const LlamaPayload *layout, const L3Request 
 		memcpy(base + layout->stop, request->stop, stop_bytes);
 		memcpy(base + layout->stop_len, request->stop_len, request->n_stops * sizeof(int32));
 	}
+	if (layout->grammar != 0)
+		memcpy(base + layout->grammar, request->grammar, request->grammar_size);
 	if (layout->label_end != 0 && request->n_labels > 0)
 	{
 		memcpy(base + layout->label_tokens, request->label_tokens,

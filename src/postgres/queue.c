@@ -69,6 +69,8 @@ llama_payload_layout(const L3Request *request, int32 n_embd, LlamaPayload *paylo
 				fits = fits &&
 					reserve(&end, stop_bytes, 1, &payload->stop) &&
 					reserve(&end, request->n_stops, sizeof(int32), &payload->stop_len) &&
+					(request->grammar == NULL ||
+					 reserve(&end, request->grammar_size, 1, &payload->grammar)) &&
 					reserve(&end, request->max_tokens, sizeof(int32), &payload->out_tokens);
 				break;
 			}
@@ -109,6 +111,7 @@ llama_payload_request(LlamaPayload *payload, L3Request *request)
 	request->tokens = at(payload, payload->tokens);
 	request->stop = at(payload, payload->stop);
 	request->stop_len = at(payload, payload->stop_len);
+	request->grammar = at(payload, payload->grammar);
 	request->label_tokens = at(payload, payload->label_tokens);
 	request->label_end = at(payload, payload->label_end);
 	request->out_tokens = at(payload, payload->out_tokens);

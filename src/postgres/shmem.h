@@ -143,6 +143,7 @@ typedef struct LlamaPayload
 	Size		tokens;
 	Size		stop;
 	Size		stop_len;
+	Size		grammar;
 	Size		label_tokens;
 	Size		label_end;
 	Size		out_tokens;

@@ -25,7 +25,7 @@ static int32_t
 sample(const L3Sampling *s, const int32_t *history, int n_history, uint64_t position)
 {
 	memcpy(work, logits, sizeof(work));
-	return l3_sample(&kernels, s, work, N_VOCAB, history, n_history, position, candidates);
+	return l3_sample(&kernels, s, work, N_VOCAB, NULL, history, n_history, position, candidates);
 }
 
 static L3Sampling

@@ -1,0 +1,666 @@
+/*-------------------------------------------------------------------------
+ *
+ * mask.c
+ *	  Which tokens may come next.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "mask.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Sets of fewer ASCII characters are not worth a set of tokens. */
+#define MIN_SET_CHARACTERS	16
+
+/* Steps to find out whether all of UTF-8 leads back to a state. */
+#define MAX_WIDE_STEPS		4096
+
+/* Bytes that a partial character may still need. */
+#define MAX_CONTINUATION	3
+
+/* Loops that a walk knows: those of the state, and the state itself. */
+#define MAX_WALK_LOOPS		(L3_STATE_LOOPS + 1)
+
+static L3Status
+out_of_memory(L3Error *err)
+{
+	return l3_error(err, L3_ERR_MEMORY, "out of memory for the tokens that a grammar allows");
+}
+
+/* ----------------------------------------------------------------
+ *		The vocabulary
+ * ----------------------------------------------------------------
+ */
+
+L3Status
+l3_vocabulary_create(const L3Tokenizer *tok, L3Vocabulary **vocabulary, L3Error *err)
+{
+	L3Vocabulary *v = calloc(1, sizeof(*v));
+	L3Status	status;
+
+	if (v == NULL)
+		return out_of_memory(err);
+	status = l3_trie_create(tok, &v->trie, err);
+	if (status != L3_OK)
+	{
+		free(v);
+		return status;
+	}
+	*vocabulary = v;
+	return L3_OK;
+}
+
+void
+l3_vocabulary_free(L3Vocabulary *v)
+{
+	if (v == NULL)
+		return;
+	for (uint32_t i = 0; i < v->n_text; i++)
+		free(v->text[i].ids);
+	l3_trie_free(v->trie);
+	free(v);
+}
+
+static bool
+same_set(const L3ByteSet *a, const L3ByteSet *b)
+{
+	return a->ascii[0] == b->ascii[0] && a->ascii[1] == b->ascii[1] && a->wide == b->wide;
+}
+
+/* A place for a new set of tokens: a free one, or the one unused for longest. */
+static L3TextSet *
+text_set_place(L3Vocabulary *v, L3Error *err)
+{
+	L3TextSet  *oldest = &v->text[0];
+
+	if (v->n_text < L3_MASK_TEXT_SETS)
+	{
+		L3TextSet  *t = &v->text[v->n_text];
+
+		t->ids = malloc(v->trie->n_words * sizeof(uint64_t));
+		if (t->ids == NULL)
+		{
+			out_of_memory(err);
+			return NULL;
+		}
+		v->n_text++;
+		return t;
+	}
+	for (uint32_t i = 1; i < v->n_text; i++)
+		if (v->text[i].used < oldest->used)
+			oldest = &v->text[i];
+	return oldest;
+}
+
+/* The tokens of a set's characters, of at most max bytes; NULL without memory. */
+static const L3TextSet *
+text_set(L3Vocabulary *v, const L3ByteSet *set, uint32_t max, L3Error *err)
+{
+	L3TextSet  *t;
+
+	for (uint32_t i = 0; i < v->n_text; i++)
+		if (v->text[i].max == max && same_set(&v->text[i].set, set))
+		{
+			v->text[i].used = ++v->clock;
+			return &v->text[i];
+		}
+	t = text_set_place(v, err);
+	if (t == NULL)
+		return NULL;
+	t->set = *set;
+	t->max = max;
+	t->used = ++v->clock;
+	memset(t->ids, 0, v->trie->n_words * sizeof(uint64_t));
+	l3_trie_spelled_with(v->trie, set, max, t->ids);
+	return t;
+}
+
+/* ----------------------------------------------------------------
+ *		Notes on states
+ * ----------------------------------------------------------------
+ */
+
+L3Status
+l3_masks_create(L3Vocabulary *vocabulary, L3Automaton *automaton, L3Masks **masks, L3Error *err)
+{
+	L3Masks    *m = calloc(1, sizeof(*m));
+
+	if (m != NULL)
+		m->scratch = malloc(vocabulary->trie->n_words * sizeof(uint64_t));
+	if (m == NULL || m->scratch == NULL)
+	{
+		free(m);
+		return out_of_memory(err);
+	}
+	m->vocabulary = vocabulary;
+	m->automaton = automaton;
+	m->epoch = automaton->epoch;
+	*masks = m;
+	return L3_OK;
+}
+
+/* Forget the masks; states keep their other notes. */
+static void
+drop_masks(L3Masks *m)
+{
+	for (uint32_t i = 0; i < m->n_masks; i++)
+	{
+		free(m->masks[i].few);
+		free(m->masks[i].many);
+	}
+	m->n_masks = 0;
+	m->mask_bytes = 0;
+	for (uint32_t i = 0; i < m->cap_notes; i++)
+		m->notes[i].mask = 0;
+}
+
+void
+l3_masks_free(L3Masks *m)
+{
+	if (m == NULL)
+		return;
+	drop_masks(m);
+	free(m->notes);
+	free(m->masks);
+	free(m->sets);
+	free(m->scratch);
+	free(m);
+}
+
+size_t
+l3_masks_bytes(const L3Masks *m)
+{
+	return sizeof(*m) + m->mask_bytes + m->cap_notes * sizeof(L3StateNotes) +
+		m->cap_masks * sizeof(L3Mask) + m->cap_sets * sizeof(L3ByteSet) +
+		m->vocabulary->trie->n_words * sizeof(uint64_t);
+}
+
+/* The notes on a state; NULL without memory.  Valid until the next call. */
+static L3StateNotes *
+notes_of(L3Masks *m, uint32_t state)
+{
+	if (m->epoch != m->automaton->epoch)
+	{
+		drop_masks(m);
+		memset(m->notes, 0, m->cap_notes * sizeof(*m->notes));
+		m->epoch = m->automaton->epoch;
+	}
+	if (state >= m->cap_notes)
+	{
+		uint32_t	capacity = m->automaton->cap_states;
+		L3StateNotes *notes = realloc(m->notes, capacity * sizeof(*notes));
+
+		if (notes == NULL)
+			return NULL;
+		memset(notes + m->cap_notes, 0, (capacity - m->cap_notes) * sizeof(*notes));
+		m->notes = notes;
+		m->cap_notes = capacity;
+	}
+	return &m->notes[state];
+}
+
+/* ----------------------------------------------------------------
+ *		Characters that lead back to a state
+ * ----------------------------------------------------------------
+ */
+
+/* Well-formed sequences of UTF-8 beyond ASCII (the Unicode Standard, table 3-7). */
+static const struct
+{
+	uint8_t		n;
+	uint8_t		low[4];
+	uint8_t		high[4];
+}			utf8_forms[] =
+{
+	{2, {0xC2, 0x80}, {0xDF, 0xBF}},
+	{3, {0xE0, 0xA0, 0x80}, {0xE0, 0xBF, 0xBF}},
+	{3, {0xE1, 0x80, 0x80}, {0xEC, 0xBF, 0xBF}},
+	{3, {0xED, 0x80, 0x80}, {0xED, 0x9F, 0xBF}},
+	{3, {0xEE, 0x80, 0x80}, {0xEF, 0xBF, 0xBF}},
+	{4, {0xF0, 0x90, 0x80, 0x80}, {0xF0, 0xBF, 0xBF, 0xBF}},
+	{4, {0xF1, 0x80, 0x80, 0x80}, {0xF3, 0xBF, 0xBF, 0xBF}},
+	{4, {0xF4, 0x80, 0x80, 0x80}, {0xF4, 0x8F, 0xBF, 0xBF}},
+};
+
+#define N_UTF8_FORMS	((int) (sizeof(utf8_forms) / sizeof(utf8_forms[0])))
+
+/* Does every sequence of a form, from byte i on, lead from state back to home? */
+static bool
+form_leads_back(L3Automaton *a, uint32_t home, uint32_t state, int form, int i, uint32_t *steps)
+{
+	int			last_class = -1;
+	uint32_t	next;
+	L3Error		err;
+
+	for (int byte = utf8_forms[form].low[i]; byte <= utf8_forms[form].high[i]; byte++)
+	{
+		if (a->class_of[byte] == last_class)
+			continue;
+		last_class = a->class_of[byte];
+		if (++*steps > MAX_WIDE_STEPS ||
+			l3_automaton_step(a, state, (uint8_t) byte, &next, &err) != L3_OK ||
+			next == L3_STATE_DEAD)
+			return false;
+		if (i + 1 < utf8_forms[form].n ?
+			!form_leads_back(a, home, next, form, i + 1, steps) :
+			!l3_automaton_covers(a, next, home))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * The characters after each of which a state can go on as before.  What cannot
+ * be found out is not in the set: masks do not depend on it.
+ */
+static L3ByteSet
+find_set(L3Automaton *a, uint32_t state)
+{
+	L3ByteSet	set = {.wide = true};
+	uint32_t	steps = 0;
+	uint32_t	next;
+	L3Error		err;
+
+	for (int byte = 0; byte < 0x80; byte++)
+		if (l3_automaton_step(a, state, (uint8_t) byte, &next, &err) == L3_OK &&
+			next != L3_STATE_DEAD && l3_automaton_covers(a, next, state))
+			set.ascii[byte >> 6] |= UINT64_C(1) << (byte & 63);
+	for (int form = 0; form < N_UTF8_FORMS && set.wide; form++)
+		set.wide = form_leads_back(a, state, state, form, 0, &steps);
+	return set;
+}
+
+/* The same, found once; NULL without memory. */
+static const L3ByteSet *
+set_of(L3Masks *m, uint32_t state)
+{
+	L3StateNotes *notes = notes_of(m, state);
+	L3ByteSet	set;
+	uint32_t	i = 0;
+
+	if (notes == NULL)
+		return NULL;
+	if (notes->set != 0)
+		return &m->sets[notes->set - 1];
+	set = find_set(m->automaton, state);
+	while (i < m->n_sets && !same_set(&m->sets[i], &set))
+		i++;
+	if (i == m->cap_sets)
+	{
+		uint32_t	capacity = m->cap_sets < 8 ? 8 : m->cap_sets * 2;
+		L3ByteSet  *sets = realloc(m->sets, capacity * sizeof(*sets));
+
+		if (sets == NULL)
+			return NULL;
+		m->sets = sets;
+		m->cap_sets = capacity;
+	}
+	if (i == m->n_sets)
+		m->sets[m->n_sets++] = set;
+	notes_of(m, state)->set = i + 1;
+	return &m->sets[i];
+}
+
+/* ----------------------------------------------------------------
+ *		The walk
+ * ----------------------------------------------------------------
+ */
+
+/* Subtrees that need not be entered. */
+typedef struct WalkLoop
+{
+	L3ByteSet	set;
+	uint32_t	max;			/* bytes of a token */
+} WalkLoop;
+
+typedef struct MaskWalk
+{
+	L3Masks    *m;
+	uint32_t	state;
+	uint32_t	left;			/* tokens after the next; L3_FAR: never mind */
+	WalkLoop	loops[MAX_WALK_LOOPS];
+	int			n_loops;
+	uint64_t   *ids;			/* result */
+	uint32_t	distance;		/* largest of the tokens in it */
+} MaskWalk;
+
+/* Lengths for which sets of tokens are made: the next below serves. */
+static uint32_t
+round_length(uint32_t max)
+{
+	static const uint8_t lengths[] = {1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192};
+	uint32_t	rounded = 0;
+
+	if (max >= L3_TRIE_MAX_PIECE)
+		return L3_TRIE_MAX_PIECE;
+	for (size_t i = 0; i < sizeof(lengths) && lengths[i] <= max; i++)
+		rounded = lengths[i];
+	return rounded;
+}
+
+/*
+ * Any text of the set, of at most max bytes, may follow; after it the distance
+ * is at most this, or that of completing a character more.
+ */
+static L3Status
+add_loop(MaskWalk *w, const L3ByteSet *set, uint32_t max, uint32_t distance, L3Error *err)
+{
+	L3Vocabulary *v = w->m->vocabulary;
+	uint64_t	most = (uint64_t) distance + (set->wide ? MAX_CONTINUATION : 0);
+	const L3TextSet *text;
+
+	max = round_length(max);
+	if (max == 0 || most > w->left || most >= L3_FAR ||
+		__builtin_popcountll(set->ascii[0]) + __builtin_popcountll(set->ascii[1]) < MIN_SET_CHARACTERS)
+		return L3_OK;
+	for (int i = 0; i < w->n_loops; i++)
+		if (w->loops[i].max >= max && same_set(&w->loops[i].set, set))
+			return L3_OK;
+	text = text_set(v, set, max, err);
+	if (text == NULL)
+		return err->status;
+	for (uint32_t i = 0; i < v->trie->n_words; i++)
+		w->ids[i] |= text->ids[i];
+	w->loops[w->n_loops++] = (WalkLoop)
+	{
+		.set = *set, .max = max
+	};
+	if (w->distance < most)
+		w->distance = (uint32_t) most;
+	return L3_OK;
+}
+
+/* Which loops there are: the state itself, and bounded ones at whose head it stands. */
+static L3Status
+find_loops(MaskWalk *w, L3Error *err)
+{
+	L3Automaton *a = w->m->automaton;
+	L3State		s = a->states[w->state];
+	const L3ByteSet *set = set_of(w->m, w->state);
+	L3Status	status = L3_OK;
+
+	if (set == NULL)
+		return out_of_memory(err);
+	if (a->states[w->state].n > 0)
+		status = add_loop(w, set, L3_TRIE_MAX_PIECE, s.distance, err);
+	for (uint32_t i = 0; i < s.n_loops && status == L3_OK; i++)
+	{
+		uint32_t	home;
+
+		if (s.loops[i].max == L3_GRAMMAR_UNBOUNDED)
+			continue;
+		status = l3_automaton_loop(a, s.loops[i].node, &home, err);
+		if (status != L3_OK)
+			break;
+		set = set_of(w->m, home);
+		status = set == NULL ? out_of_memory(err) :
+			add_loop(w, set, s.loops[i].max, s.loops[i].distance, err);
+	}
+	return status;
+}
+
+/* Loops of those in which, one bit each, whose set has the byte. */
+static unsigned
+loops_with(const MaskWalk *w, unsigned which, uint8_t byte)
+{
+	for (int i = 0; i < w->n_loops; i++)
+		if ((which >> i & 1) && !l3_byte_set_has(&w->loops[i].set, byte))
+			which &= ~(1u << i);
+	return which;
+}
+
+/* Are all tokens of the subtree in a loop's set?  which: loops for the bytes above. */
+static bool
+in_a_loop(const MaskWalk *w, unsigned which, const L3TrieNode *node)
+{
+	for (int i = 0; i < w->n_loops; i++)
+		if ((which >> i & 1) && l3_trie_all_of(node, &w->loops[i].set, w->loops[i].max))
+			return true;
+	return false;
+}
+
+static L3Status
+walk(MaskWalk *w, L3Error *err)
+{
+	L3Automaton *a = w->m->automaton;
+	const L3Trie *t = w->m->vocabulary->trie;
+	uint32_t	states[L3_TRIE_MAX_PIECE + 1];	/* by depth */
+	unsigned	which[L3_TRIE_MAX_PIECE + 1];
+	uint32_t	i = 0;
+
+	states[0] = w->state;
+	which[0] = (1u << w->n_loops) - 1;
+	while (i < t->n_nodes)
+	{
+		const L3TrieNode *node = &t->nodes[i];
+		uint32_t	depth = node->depth;
+		uint32_t	from = states[depth - 1];
+		uint32_t	next = a->steps[(size_t) from * a->n_classes + a->class_of[node->byte]];
+		uint32_t	distance;
+
+		if (next == L3_STATE_DEAD || in_a_loop(w, which[depth - 1], node))
+		{
+			i = node->end;
+			continue;
+		}
+		if (next == L3_STATE_UNKNOWN)
+		{
+			L3Status	status = l3_automaton_step(a, from, node->byte, &next, err);
+
+			if (status != L3_OK)
+				return status;
+			if (l3_automaton_used(a) > L3_MASK_STATE_BYTES)
+				return l3_error(err, L3_ERR_LIMIT, "grammar needs more than %zu MB for one token",
+								L3_MASK_STATE_BYTES >> 20);
+			continue;			/* now known */
+		}
+		distance = a->states[next].distance;
+		/* no byte brings the end nearer by more than one */
+		if (w->left != L3_FAR && distance > (uint64_t) w->left + node->height)
+		{
+			i = node->end;
+			continue;
+		}
+		if (node->n_here > 0 && distance <= w->left)
+		{
+			l3_trie_add_here(t, node, w->ids);
+			if (w->distance < distance)
+				w->distance = distance;
+		}
+		states[depth] = next;
+		which[depth] = loops_with(w, which[depth - 1], node->byte);
+		i++;
+	}
+	return L3_OK;
+}
+
+/*
+ * Where only one text can follow, leave out tokens that end within it if one
+ * that covers it may come: its beginning alone is not how the text is spelled.
+ */
+static L3Status
+prefer_covering(MaskWalk *w, L3Error *err)
+{
+	L3Automaton *a = w->m->automaton;
+	const L3Trie *t = w->m->vocabulary->trie;
+	uint32_t	path[L3_TRIE_MAX_PIECE];
+	uint32_t	n = 0;
+	uint32_t	state = w->state;
+	uint32_t	node = 0;
+	uint32_t	end = t->n_nodes;
+	bool		covered = false;
+	int			byte;
+
+	/* node, and its siblings until end, have the next byte */
+	while ((byte = l3_automaton_only_byte(a, state)) >= 0)
+	{
+		L3Status	status;
+
+		while (node < end && t->nodes[node].byte != byte)
+			node = t->nodes[node].end;
+		if (node >= end)
+			return L3_OK;		/* no token is as long */
+		path[n++] = node;
+		end = t->nodes[node].end;
+		status = l3_automaton_step(a, state, (uint8_t) byte, &state, err);
+		if (status != L3_OK)
+			return status;
+		node++;
+	}
+	if (n < 2)
+		return L3_OK;
+	for (uint32_t rank = t->nodes[path[n - 1]].first_rank;
+		 rank < t->nodes[t->nodes[path[n - 1]].end].first_rank && !covered; rank++)
+		covered = w->ids[t->ids[rank] >> 6] >> (t->ids[rank] & 63) & 1;
+	for (uint32_t i = 0; i + 1 < n && covered; i++)
+		for (uint32_t j = 0; j < t->nodes[path[i]].n_here; j++)
+		{
+			uint32_t	id = t->ids[t->nodes[path[i]].first_rank + j];
+
+			w->ids[id >> 6] &= ~(UINT64_C(1) << (id & 63));
+		}
+	return L3_OK;
+}
+
+/* Make the mask of a state with so many tokens left after it. */
+static L3Status
+make(MaskWalk *w, L3Masks *m, uint32_t state, uint32_t left, uint64_t *ids, L3Error *err)
+{
+	L3Status	status;
+
+	*w = (MaskWalk)
+	{
+		.m = m, .state = state, .left = left, .ids = ids
+	};
+	memset(ids, 0, m->vocabulary->trie->n_words * sizeof(uint64_t));
+	status = find_loops(w, err);
+	if (status == L3_OK)
+		status = walk(w, err);
+	if (status == L3_OK)
+		status = prefer_covering(w, err);
+	return status;
+}
+
+/* ----------------------------------------------------------------
+ *		Keeping masks
+ * ----------------------------------------------------------------
+ */
+
+static uint32_t
+count_ids(const uint64_t *ids, uint32_t n_words)
+{
+	uint32_t	n = 0;
+
+	for (uint32_t i = 0; i < n_words; i++)
+		n += (uint32_t) __builtin_popcountll(ids[i]);
+	return n;
+}
+
+/* Copy a set of tokens in the smaller of two forms. */
+static bool
+copy_mask(const uint64_t *ids, uint32_t n_words, L3Mask *mask)
+{
+	uint32_t	at = 0;
+
+	mask->few = NULL;
+	mask->many = NULL;
+	mask->n = count_ids(ids, n_words);
+	if (mask->n >= n_words * 2)
+	{
+		mask->many = malloc(n_words * sizeof(uint64_t));
+		if (mask->many != NULL)
+			memcpy(mask->many, ids, n_words * sizeof(uint64_t));
+		return mask->many != NULL;
+	}
+	mask->few = malloc((mask->n + 1) * sizeof(uint32_t));
+	for (uint32_t i = 0; i < n_words && mask->few != NULL; i++)
+		for (uint64_t word = ids[i]; word != 0; word &= word - 1)
+			mask->few[at++] = i * 64 + (uint32_t) __builtin_ctzll(word);
+	return mask->few != NULL;
+}
+
+static L3Status
+keep(L3Masks *m, uint32_t state, const uint64_t *ids, uint32_t distance, L3Error *err)
+{
+	uint32_t	n_words = m->vocabulary->trie->n_words;
+	L3StateNotes *notes;
+
+	if (m->mask_bytes > L3_MASK_BYTES)
+		drop_masks(m);
+	if (m->n_masks == m->cap_masks)
+	{
+		uint32_t	capacity = m->cap_masks < 16 ? 16 : m->cap_masks * 2;
+		L3Mask	   *masks = realloc(m->masks, capacity * sizeof(*masks));
+
+		if (masks == NULL)
+			return out_of_memory(err);
+		m->masks = masks;
+		m->cap_masks = capacity;
+	}
+	notes = notes_of(m, state);
+	if (notes == NULL || !copy_mask(ids, n_words, &m->masks[m->n_masks]))
+		return out_of_memory(err);
+	m->masks[m->n_masks].distance = distance;
+	m->mask_bytes += m->masks[m->n_masks].many != NULL ? n_words * sizeof(uint64_t) :
+		(m->masks[m->n_masks].n + 1) * sizeof(uint32_t);
+	notes->mask = ++m->n_masks;
+	return L3_OK;
+}
+
+/* The state whose mask a state's is. */
+static L3Status
+wide_of(L3Masks *m, uint32_t state, uint32_t *wide, L3Error *err)
+{
+	L3StateNotes *notes = notes_of(m, state);
+	L3Status	status;
+
+	if (notes == NULL)
+		return out_of_memory(err);
+	if (notes->wide == 0)
+	{
+		status = l3_automaton_widen(m->automaton, state, m->vocabulary->trie->max_piece, wide, err);
+		if (status != L3_OK)
+			return status;
+		notes->wide = *wide + 1;
+	}
+	*wide = notes->wide - 1;
+	return L3_OK;
+}
+
+L3Status
+l3_masks_tokens(L3Masks *m, uint32_t state, uint32_t left, uint64_t *ids, L3Error *err)
+{
+	uint32_t	n_words = m->vocabulary->trie->n_words;
+	MaskWalk	w;
+	L3StateNotes *notes;
+	const L3Mask *mask;
+	L3Status	status = wide_of(m, state, &state, err);
+
+	if (status != L3_OK)
+		return status;
+	notes = notes_of(m, state);
+	if (notes == NULL)
+		return out_of_memory(err);
+	if (notes->mask == 0)
+	{
+		status = make(&w, m, state, L3_FAR, m->scratch, err);
+		if (status == L3_OK)
+			status = keep(m, state, m->scratch, w.distance, err);
+		if (status != L3_OK)
+			return status;
+		notes = notes_of(m, state);
+	}
+	mask = &m->masks[notes->mask - 1];
+	if (left < mask->distance)
+		return make(&w, m, state, left, ids, err);
+	if (mask->many != NULL)
+		memcpy(ids, mask->many, n_words * sizeof(uint64_t));
+	else
+	{
+		memset(ids, 0, n_words * sizeof(uint64_t));
+		for (uint32_t i = 0; i < mask->n; i++)
+			ids[mask->few[i] >> 6] |= UINT64_C(1) << (mask->few[i] & 63);
+	}
+	return L3_OK;
+}

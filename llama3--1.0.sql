@@ -720,6 +720,34 @@ COMMENT ON VIEW llama_progress_statements IS
 	'progress of running statements whose rows are batched: rows, calls, tokens, time left';
 GRANT SELECT ON llama_progress_statements TO PUBLIC;
 
+CREATE FUNCTION llama_stat_result_cache(
+	OUT size_bytes bigint,
+	OUT used_bytes bigint,
+	OUT entries bigint,
+	OUT hits bigint,
+	OUT misses bigint,
+	OUT stored bigint,
+	OUT too_large bigint,
+	OUT evicted bigint)
+	RETURNS record
+	AS 'MODULE_PATHNAME', 'llama_stat_result_cache'
+	LANGUAGE C VOLATILE PARALLEL SAFE;
+COMMENT ON FUNCTION llama_stat_result_cache() IS
+	'the cache of answers; see the view llama_stat_result_cache';
+
+CREATE VIEW llama_stat_result_cache AS SELECT * FROM llama_stat_result_cache();
+COMMENT ON VIEW llama_stat_result_cache IS
+	'the cache of answers: its memory and entries now; since the server started, calls that were answered by it (hits) and that were not (misses), answers that were stored, that were too large for it, and that were evicted for others';
+GRANT SELECT ON llama_stat_result_cache TO PUBLIC;
+
+CREATE FUNCTION llama_result_cache_reset()
+	RETURNS void
+	AS 'MODULE_PATHNAME', 'llama_result_cache_reset'
+	LANGUAGE C VOLATILE PARALLEL SAFE;
+COMMENT ON FUNCTION llama_result_cache_reset() IS
+	'empty the cache of answers, of all databases; its statistics stay';
+REVOKE ALL ON FUNCTION llama_result_cache_reset() FROM PUBLIC;
+
 /* ---------------------------------------------------------------------
  * Jobs over tables
  *

@@ -115,7 +115,7 @@ UPDATE packages SET library = llama_filter(about, 'The package is a library.');
 SELECT section, count(*) AS packages, count(*) FILTER (WHERE library) AS libraries
   FROM packages GROUP BY section ORDER BY section;
 
-\echo == 8. What the executor makes of it: cheap conditions first, then calls for several rows at once (Llama Batch)
+\echo == 8. What the executor makes of it: cheap conditions first, and calls that step 7 made are not made again (Calls Cached)
 EXPLAIN (ANALYZE, COSTS off)
 SELECT name FROM packages
  WHERE llama_filter(about, 'The package is a library.') AND section = 'libdevel'

@@ -12,6 +12,9 @@ WHERE e.extname = 'llama3' AND d.deptype = 'e' AND d.classid <> 'pg_proc'::regcl
 	AND NOT EXISTS (SELECT FROM pg_class c WHERE d.classid = 'pg_class'::regclass AND c.oid = d.objid AND c.relkind = 'v')
 ORDER BY 1;
 
+-- one line for each function
+\pset format unaligned
+\pset footer off
 SELECT p.proname, p.provolatile AS volatile, p.proparallel AS parallel, p.proisstrict AS strict, p.procost AS cost,
 	p.prorows AS rows, p.prosecdef AS definer
 FROM pg_depend d JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid

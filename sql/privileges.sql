@@ -2,11 +2,13 @@
 CREATE ROLE llama3_user;
 CREATE ROLE llama3_monitor IN ROLE pg_read_all_stats;
 
-SELECT count(*) AS in_the_extension FROM pg_proc WHERE proname LIKE 'llama\_%' AND NOT 'internal'::regtype = ANY (proargtypes);
-
 -- what anybody may call, and what not
+\pset format unaligned
+\pset footer off
 SELECT proname, has_function_privilege('llama3_user', oid, 'EXECUTE') AS anybody FROM pg_proc
 WHERE proname LIKE 'llama\_%' AND NOT 'internal'::regtype = ANY (proargtypes) ORDER BY proname COLLATE "C";
+\pset format aligned
+\pset footer on
 
 SET ROLE llama3_user;
 SELECT llama_generate('x', max_tokens => 2) IS NOT NULL AS generated, llama_count_tokens('x') > 0 AS counted;

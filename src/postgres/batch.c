@@ -13,7 +13,8 @@
  * LIMIT 3 begins at most three rows too many, and a whole table soon runs at
  * full width, with no need to know which of the two it is.
  *
- * Equal calls (same function, same arguments) in the window are made once.
+ * Equal calls (same function, same arguments) in the window are made once, and
+ * one that was made before may be answered by the result cache (call.c).
  *
  * Errors are a row's own.  A row is begun before anybody asked for it, perhaps
  * in vain: an error of our functions about its arguments is kept, and thrown
@@ -37,15 +38,12 @@
 #include "catalog/objectaccess.h"
 #include "catalog/pg_proc.h"
 #include "commands/explain.h"
-#include "common/cryptohash.h"
-#include "common/sha2.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "portability/instr_time.h"
 #include "storage/lwlock.h"
 #include "utils/acl.h"
-#include "utils/datum.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/ruleutils.h"
@@ -64,15 +62,14 @@ typedef struct CallSite
 	FmgrInfo	flinfo;
 	int			n_args;
 	ExprState **args;			/* (n_args) */
-	int16	   *lengths;		/* (n_args) typlen */
-	bool	   *by_value;		/* (n_args) typbyval */
+	const LlamaSignature *signature;
 	FunctionCallInfo fcinfo;	/* with the arguments of the row being begun */
 } CallSite;
 
 /* The answer of a call, shared by the rows that ask the same. */
 typedef struct Answer
 {
-	uint8		digest[PG_SHA256_DIGEST_LENGTH];
+	LlamaDigest digest;
 	int			n_rows;			/* that hold it */
 	MemoryContext context;		/* all that belongs to it */
 	LlamaCall	call;
@@ -85,7 +82,7 @@ typedef struct Answer
 /* Entry of the table of answers. */
 typedef struct AnswerEntry
 {
-	uint8		digest[PG_SHA256_DIGEST_LENGTH];	/* key */
+	LlamaDigest digest;			/* key */
 	Answer	   *answer;
 } AnswerEntry;
 
@@ -170,53 +167,6 @@ counted(const BatchState *state, LlamaCount what)
  * ----------------------------------------------------------------
  */
 
-static void
-digest_datum(pg_cryptohash_ctx *hash, Datum value, int16 length, bool by_value)
-{
-	if (by_value)
-		(void) pg_cryptohash_update(hash, (uint8 *) &value, sizeof(value));
-	else if (length == -1)
-	{
-		uint64		n = VARSIZE_ANY_EXHDR(DatumGetPointer(value));
-
-		(void) pg_cryptohash_update(hash, (uint8 *) &n, sizeof(n));
-		(void) pg_cryptohash_update(hash, (uint8 *) VARDATA_ANY(DatumGetPointer(value)), n);
-	}
-	else
-		(void) pg_cryptohash_update(hash, (uint8 *) DatumGetPointer(value),
-									datumGetSize(value, by_value, length));
-}
-
-/*
- * What the answer depends on: the function, its arguments, and the settings
- * that stand for arguments that were not given.
- */
-static void
-digest_call(const CallSite *site, uint8 *digest)
-{
-	pg_cryptohash_ctx *hash = pg_cryptohash_create(PG_SHA256);
-	int			settings[] = {llama3_max_tokens, llama3_on_error};
-
-	if (hash == NULL || pg_cryptohash_init(hash) < 0)
-		elog(ERROR, "could not compute the digest of a call: %s", pg_cryptohash_error(hash));
-	(void) pg_cryptohash_update(hash, (uint8 *) &site->kind, sizeof(site->kind));
-	(void) pg_cryptohash_update(hash, (uint8 *) settings, sizeof(settings));
-	(void) pg_cryptohash_update(hash, (uint8 *) llama3_default_model,
-								strlen(llama3_default_model) + 1);
-	for (int i = 0; i < site->n_args; i++)
-	{
-		const NullableDatum *arg = &site->fcinfo->args[i];
-		uint8		isnull = arg->isnull;
-
-		(void) pg_cryptohash_update(hash, &isnull, sizeof(isnull));
-		if (!arg->isnull)
-			digest_datum(hash, arg->value, site->lengths[i], site->by_value[i]);
-	}
-	if (pg_cryptohash_final(hash, digest, PG_SHA256_DIGEST_LENGTH) < 0)
-		elog(ERROR, "could not compute the digest of a call: %s", pg_cryptohash_error(hash));
-	pg_cryptohash_free(hash);
-}
-
 /* Is this an error of the row, which is its own to raise? */
 static bool
 is_error_of_row(int sqlerrcode)
@@ -237,11 +187,12 @@ is_error_of_row(int sqlerrcode)
 }
 
 static void
-begin_answer(const CallSite *site, Answer *answer)
+begin_answer(const CallSite *site, Answer *answer, const LlamaDigest *question)
 {
 	PG_TRY();
 	{
-		llama_call_begin(&answer->call, site->kind, answer->context, site->fcinfo);
+		llama_call_begin(&answer->call, site->kind, answer->context, site->fcinfo,
+						 question);
 	}
 	PG_CATCH();
 	{
@@ -260,14 +211,16 @@ begin_answer(const CallSite *site, Answer *answer)
 static Answer *
 get_answer(BatchState *state, const CallSite *site)
 {
-	uint8		digest[PG_SHA256_DIGEST_LENGTH];
+	LlamaDigest question;
+	LlamaDigest digest;
 	AnswerEntry *entry;
 	Answer	   *answer;
 	MemoryContext context;
 	MemoryContext old;
 
-	digest_call(site, digest);
-	entry = hash_search(state->answers, digest, HASH_FIND, NULL);
+	llama_digest_question(site->fcinfo, site->signature, site->kind->symbol, &question);
+	llama_digest_call(site->fcinfo, site->signature, &question, &digest);
+	entry = hash_search(state->answers, &digest, HASH_FIND, NULL);
 	if (entry != NULL)
 	{
 		count(state, LLAMA_CALLS_REUSED, 1);
@@ -275,17 +228,17 @@ get_answer(BatchState *state, const CallSite *site)
 		return entry->answer;
 	}
 
-	count(state, LLAMA_CALLS_MADE, 1);
 	context = AllocSetContextCreate(state->context, "llama3 answer", ALLOCSET_SMALL_SIZES);
 	answer = MemoryContextAllocZero(context, sizeof(Answer));
 	answer->context = context;
 	answer->n_rows = 1;
-	memcpy(answer->digest, digest, sizeof(digest));
+	answer->digest = digest;
 	/* What beginning leaves behind goes with the row's arguments. */
 	old = MemoryContextSwitchTo(state->arg_econtext->ecxt_per_tuple_memory);
-	begin_answer(site, answer);
+	begin_answer(site, answer, &question);
 	MemoryContextSwitchTo(old);
-	entry = hash_search(state->answers, digest, HASH_ENTER, NULL);
+	count(state, answer->call.is_cached ? LLAMA_CALLS_CACHED : LLAMA_CALLS_MADE, 1);
+	entry = hash_search(state->answers, &digest, HASH_ENTER, NULL);
 	entry->answer = answer;
 	return answer;
 }
@@ -295,7 +248,7 @@ release_answer(BatchState *state, Answer *answer)
 {
 	if (--answer->n_rows > 0)
 		return;
-	(void) hash_search(state->answers, answer->digest, HASH_REMOVE, NULL);
+	(void) hash_search(state->answers, &answer->digest, HASH_REMOVE, NULL);
 	llama_call_give_up(&answer->call);
 	MemoryContextDelete(answer->context);
 }
@@ -339,7 +292,7 @@ evaluate_arguments(const CallSite *site, ExprContext *econtext)
 		NullableDatum *arg = &site->fcinfo->args[i];
 
 		arg->value = ExecEvalExpr(site->args[i], econtext, &arg->isnull);
-		if (!arg->isnull && site->lengths[i] == -1)
+		if (!arg->isnull && site->signature->args[i].length == -1)
 			arg->value = PointerGetDatum(PG_DETOAST_DATUM_PACKED(arg->value));
 	}
 	MemoryContextSwitchTo(old);
@@ -465,16 +418,13 @@ init_site(BatchState *state, CallSite *site, const FuncExpr *expr)
 	fmgr_info_set_expr((Node *) expr, &site->flinfo);
 	site->n_args = n_args;
 	site->args = palloc(n_args * sizeof(ExprState *));
-	site->lengths = palloc(n_args * sizeof(int16));
-	site->by_value = palloc(n_args * sizeof(bool));
 	foreach(cell, expr->args)
-	{
-		get_typlenbyval(exprType(lfirst(cell)), &site->lengths[i], &site->by_value[i]);
-		site->args[i] = ExecInitExpr(lfirst(cell), ps);
-		i++;
-	}
+		site->args[i++] = ExecInitExpr(lfirst(cell), ps);
 	site->fcinfo = palloc0(SizeForFunctionCallInfo(n_args));
 	InitFunctionCallInfoData(*site->fcinfo, &site->flinfo, n_args, expr->inputcollid, NULL, NULL);
+	site->signature = llama_signature(site->fcinfo);
+	if (site->signature == NULL)
+		elog(ERROR, "function %u has not %d arguments", expr->funcid, n_args);
 }
 
 /*
@@ -498,7 +448,7 @@ batch_begin(CustomScanState *css, EState *estate, int eflags)
 	BatchState *state = (BatchState *) css;
 	CustomScan *batch = (CustomScan *) css->ss.ps.plan;
 	HASHCTL		control = {
-		.keysize = PG_SHA256_DIGEST_LENGTH,
+		.keysize = sizeof(LlamaDigest),
 		.entrysize = sizeof(AnswerEntry)
 	};
 	PlanState  *below = ExecInitNode(outerPlan(batch), estate, eflags);
@@ -598,6 +548,7 @@ batch_explain(CustomScanState *css, List *ancestors, ExplainState *es)
 		return;
 	ExplainPropertyInteger("Calls Made", NULL, counted(state, LLAMA_CALLS_MADE), es);
 	ExplainPropertyInteger("Calls Reused", NULL, counted(state, LLAMA_CALLS_REUSED), es);
+	ExplainPropertyInteger("Calls Cached", NULL, counted(state, LLAMA_CALLS_CACHED), es);
 	ExplainPropertyInteger("Prompt Tokens", NULL, counted(state, LLAMA_PROMPT_TOKENS), es);
 	ExplainPropertyInteger("Cached Tokens", NULL, counted(state, LLAMA_CACHED_TOKENS), es);
 	ExplainPropertyInteger("Generated Tokens", NULL, counted(state, LLAMA_GENERATED_TOKENS), es);

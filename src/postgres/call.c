@@ -3,11 +3,16 @@
  * call.c
  *	  Calls in two halves: beginning, finishing, giving up.
  *
+ * The result cache is asked when the arguments that do not need a model were
+ * checked, the model was found and whoever calls was allowed to: an answer from
+ * there skips what is left, making the prompt and asking the engine.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "call.h"
+#include "result_cache.h"
 
 static const LlamaCallKind *const kinds[] = {
 	&llama_generate_kind, &llama_chat_kind, &llama_complete_kind,
@@ -27,6 +32,39 @@ llama_call_kind(const char *symbol)
 			return kinds[i];
 	}
 	return NULL;
+}
+
+/* Is the call's answer known?  If not, it will be kept. */
+static bool
+look_up_answer(LlamaCall *call, FunctionCallInfo fcinfo, const LlamaModel *model)
+{
+	const LlamaSignature *signature;
+	LlamaDigest question;
+	MemoryContext old;
+
+	if (!llama_result_cache_enabled() ||
+		(signature = llama_signature(fcinfo)) == NULL || !signature->is_plain)
+		return false;
+	if (call->question == NULL)
+		llama_digest_question(fcinfo, signature, call->kind->symbol, &question);
+	else
+		question = *call->question;
+	call->type = signature->result;
+	call->has_key = true;
+	llama_result_cache_key(model, &question, &call->key);
+
+	old = MemoryContextSwitchTo(call->context);
+	call->is_cached = llama_result_cache_get(&call->key, call->type, &call->cached);
+	MemoryContextSwitchTo(old);
+	return call->is_cached;
+}
+
+const LlamaModel *
+llama_call_model(LlamaCall *call, FunctionCallInfo fcinfo)
+{
+	const LlamaModel *model = llama_model_arg(fcinfo, fcinfo->nargs - 1);
+
+	return look_up_answer(call, fcinfo, model) ? NULL : model;
 }
 
 bool
@@ -64,12 +102,14 @@ llama_call_keep(LlamaCall *call, const void *bytes, Size n)
 
 void
 llama_call_begin(LlamaCall *call, const LlamaCallKind *kind, MemoryContext context,
-				 FunctionCallInfo fcinfo)
+				 FunctionCallInfo fcinfo, const LlamaDigest *question)
 {
 	memset(call, 0, sizeof(*call));
 	call->kind = kind;
 	call->context = context;
+	call->question = question;
 	kind->begin(fcinfo, call);
+	call->question = NULL;
 }
 
 void
@@ -98,6 +138,9 @@ llama_call_finish(LlamaCall *call, bool *isnull)
 {
 	Datum		result;
 
+	*isnull = false;
+	if (call->is_cached)
+		return call->cached;
 	for (int i = 0; i < call->n_requests; i++)
 	{
 		if (llama_row_wait(call->requests[i], PG_INT64_MAX, NULL))
@@ -110,6 +153,8 @@ llama_call_finish(LlamaCall *call, bool *isnull)
 	if (*isnull)
 		return (Datum) 0;
 	result = call->kind->finish(call);
+	if (call->has_key)
+		llama_result_cache_put(&call->key, call->type, result);
 	count_tokens(call);
 	llama_call_give_up(call);
 	return result;
@@ -120,6 +165,6 @@ llama_call(FunctionCallInfo fcinfo, const LlamaCallKind *kind)
 {
 	LlamaCall	call;
 
-	llama_call_begin(&call, kind, CurrentMemoryContext, fcinfo);
+	llama_call_begin(&call, kind, CurrentMemoryContext, fcinfo, NULL);
 	return llama_call_finish(&call, &fcinfo->isnull);
 }

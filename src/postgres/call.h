@@ -13,6 +13,7 @@
 #ifndef LLAMA3_CALL_H
 #define LLAMA3_CALL_H
 
+#include "digest.h"
 #include "row.h"
 
 /* Most requests of one call: llama_similarity's, calibrated llama_classify's. */
@@ -26,10 +27,12 @@ typedef struct LlamaCallKind
 	int			n_requests;		/* that a call makes when no option asks for more */
 
 	/*
-	 * Read the arguments and submit with llama_call_submit.  Without a
-	 * request, and unless is_answered is set, the result is NULL.  What
-	 * finish needs is kept by llama_call_keep: the arguments, and all else in
-	 * CurrentMemoryContext, are gone by then.
+	 * Read the arguments, the model by llama_call_model, and submit with
+	 * llama_call_submit.  Without a request, and unless is_answered is set,
+	 * the result is NULL.  What finish needs is kept by llama_call_keep: the
+	 * arguments, and all else in CurrentMemoryContext, are gone by then.
+	 * Between llama_call_model and the answer nothing may be asked but what
+	 * the arguments and the model decide: the answer may be known already.
 	 */
 	void		(*begin) (FunctionCallInfo fcinfo, LlamaCall *call);
 	/* All requests have answers.  The result is in CurrentMemoryContext. */
@@ -51,10 +54,23 @@ struct LlamaCall
 	LlamaRequest *requests[LLAMA_MAX_CALL_REQUESTS];
 	int			n_requests;
 	bool		is_answered;	/* by begin: finish needs no request */
+	const LlamaDigest *question;	/* during begin; or NULL */
+	bool		has_key;		/* the answer will go to the result cache, */
+	LlamaDigest key;			/* under this key */
+	LlamaValueType type;		/* of the answer; set with the key */
+	bool		is_cached;		/* the answer came from there */
+	Datum		cached;			/* in context */
 	MemoryContext context;		/* lives until the call is finished */
 	void	   *state;			/* of begin, in context */
 	LlamaUsage	usage;			/* set by llama_call_finish */
 };
+
+/*
+ * For begin.  The model that the last argument names; NULL when the call's
+ * answer is known already, and begin has nothing more to do.  Raises like
+ * llama_model_get.
+ */
+extern const LlamaModel *llama_call_model(LlamaCall *call, FunctionCallInfo fcinfo);
 
 /*
  * For begin.  Submit a request; false, with the call's result NULL, where the
@@ -70,10 +86,11 @@ extern void *llama_call_keep(LlamaCall *call, const void *bytes, Size n);
  * The halves.  A call that has begun must be finished or given up; on an
  * error its requests are given up by their resource owner.  What outlives
  * beginning is in context; the rest of what it allocates, in
- * CurrentMemoryContext, may go.
+ * CurrentMemoryContext, may go.  question is llama_digest_question's, or NULL
+ * where nobody has computed it.
  */
 extern void llama_call_begin(LlamaCall *call, const LlamaCallKind *kind, MemoryContext context,
-							 FunctionCallInfo fcinfo);
+							 FunctionCallInfo fcinfo, const LlamaDigest *question);
 extern Datum llama_call_finish(LlamaCall *call, bool *isnull);
 extern void llama_call_give_up(LlamaCall *call);
 extern void llama_usage_add(LlamaUsage *sum, const LlamaUsage *more);

@@ -151,7 +151,8 @@ begin_classify(FunctionCallInfo fcinfo, LlamaCall *call)
 	if (!PG_ARGISNULL(2))
 		args.task = llama_text_utf8(PG_GETARG_DATUM(2));
 	args.examples = read_examples(fcinfo, 3, &args.labels, &args.n_examples);
-	model = llama_model_arg(fcinfo, 5);
+	if ((model = llama_call_model(call, fcinfo)) == NULL)
+		return;
 
 	array = PG_GETARG_ARRAYTYPE_P(1);
 	state.n = args.labels.n;
@@ -229,7 +230,8 @@ begin_filter(FunctionCallInfo fcinfo, LlamaCall *call)
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
 		return;
 	condition = llama_instruction_arg(fcinfo, 1, "condition");
-	model = llama_model_arg(fcinfo, 2);
+	if ((model = llama_call_model(call, fcinfo)) == NULL)
+		return;
 
 	llama_filter_prompt(&chat, condition, llama_text_utf8(PG_GETARG_DATUM(0)));
 	if (llama_encode_chat(model, &chat, &prompt))

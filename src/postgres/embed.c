@@ -93,7 +93,8 @@ begin_embed(FunctionCallInfo fcinfo, LlamaCall *call)
 		return;
 	pooling = pooling_arg(fcinfo, 2);
 	(void) llama_int_arg(fcinfo, 1, "dimensions", false, 1, L3_MAX_EMBD, 1);
-	model = llama_model_arg(fcinfo, 3);
+	if ((model = llama_call_model(call, fcinfo)) == NULL)
+		return;
 	n_embd = (int) model->hparams.n_embd;
 	dimensions = llama_int_arg(fcinfo, 1, "dimensions", false, 1, n_embd, n_embd);
 	call->state = llama_call_keep(call, &dimensions, sizeof(dimensions));
@@ -117,7 +118,8 @@ begin_similarity(FunctionCallInfo fcinfo, LlamaCall *call)
 
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
 		return;
-	model = llama_model_arg(fcinfo, 2);
+	if ((model = llama_call_model(call, fcinfo)) == NULL)
+		return;
 	for (int i = 0; i < 2; i++)
 	{
 		if (!submit_embedding(call, model, LLAMA_FN_SIMILARITY,

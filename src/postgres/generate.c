@@ -76,13 +76,16 @@ finish_answer(const LlamaCall *call)
 }
 
 bool
-llama_generate_args(FunctionCallInfo fcinfo, const LlamaModel **model,
+llama_generate_args(FunctionCallInfo fcinfo, LlamaCall *call, const LlamaModel **model,
 					LlamaOptions *options, LlamaIds *prompt)
 {
 	LlamaMessages chat = {0};
 
 	llama_options_read(fcinfo, 2, options);
-	*model = llama_model_arg(fcinfo, 2 + LLAMA_N_OPTION_ARGS);
+	if (call == NULL)
+		*model = llama_model_arg(fcinfo, 2 + LLAMA_N_OPTION_ARGS);
+	else if ((*model = llama_call_model(call, fcinfo)) == NULL)
+		return false;
 	if (!PG_ARGISNULL(1))
 		llama_message_add(&chat, "system", llama_text_utf8(PG_GETARG_DATUM(1)));
 	llama_message_add(&chat, "user", llama_text_utf8(PG_GETARG_DATUM(0)));
@@ -96,7 +99,7 @@ begin_generate(FunctionCallInfo fcinfo, LlamaCall *call)
 	const LlamaModel *model;
 	LlamaIds	prompt = {0};
 
-	if (!PG_ARGISNULL(0) && llama_generate_args(fcinfo, &model, &options, &prompt))
+	if (!PG_ARGISNULL(0) && llama_generate_args(fcinfo, call, &model, &options, &prompt))
 		llama_generate_submit(call, LLAMA_FN_GENERATE, model, &prompt, &options);
 }
 
@@ -112,7 +115,8 @@ begin_chat(FunctionCallInfo fcinfo, LlamaCall *call)
 		return;
 	llama_options_read(fcinfo, 1, &options);
 	llama_messages_from_jsonb(PG_GETARG_JSONB_P(0), &chat);
-	model = llama_model_arg(fcinfo, 1 + LLAMA_N_OPTION_ARGS);
+	if ((model = llama_call_model(call, fcinfo)) == NULL)
+		return;
 	if (llama_encode_chat(model, &chat, &prompt))
 		llama_generate_submit(call, LLAMA_FN_CHAT, model, &prompt, &options);
 }
@@ -127,7 +131,8 @@ begin_complete(FunctionCallInfo fcinfo, LlamaCall *call)
 	if (PG_ARGISNULL(0))
 		return;
 	llama_options_read(fcinfo, 1, &options);
-	model = llama_model_arg(fcinfo, 1 + LLAMA_N_OPTION_ARGS);
+	if ((model = llama_call_model(call, fcinfo)) == NULL)
+		return;
 	if (llama_row_encode(model, llama_text_utf8(PG_GETARG_DATUM(0)), &prompt))
 		llama_generate_submit(call, LLAMA_FN_COMPLETE, model, &prompt, &options);
 }

@@ -18,10 +18,12 @@ extern void llama_generate_request(const LlamaIds *prompt, const LlamaOptions *o
 
 /*
  * Read (prompt text, system text, options ..., model text) and encode the
- * chat; false when the row cannot be answered.  The model is in *model.
+ * chat; false when the row cannot be answered, or the call is.  The model is in
+ * *model.  call is NULL for a stream.
  */
-extern bool llama_generate_args(FunctionCallInfo fcinfo, const LlamaModel **model,
-								LlamaOptions *options, LlamaIds *prompt);
+extern bool llama_generate_args(FunctionCallInfo fcinfo, LlamaCall *call,
+								const LlamaModel **model, LlamaOptions *options,
+								LlamaIds *prompt);
 
 /* For begin: make the request for a prompt and submit it. */
 extern void llama_generate_submit(LlamaCall *call, LlamaFunction function,

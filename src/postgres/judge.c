@@ -87,7 +87,8 @@ begin_classify_multi(FunctionCallInfo fcinfo, LlamaCall *call)
 	if (!PG_ARGISNULL(2))
 		task = llama_text_utf8(PG_GETARG_DATUM(2));
 	state.threshold = llama_float_arg(fcinfo, 3, "threshold", 0, 1, DEFAULT_THRESHOLD);
-	model = llama_model_arg(fcinfo, 4);
+	if ((model = llama_call_model(call, fcinfo)) == NULL)
+		return;
 
 	array = PG_GETARG_ARRAYTYPE_P(1);
 	state.n = labels.n;
@@ -170,7 +171,8 @@ begin_score(FunctionCallInfo fcinfo, LlamaCall *call)
 		return;
 	criterion = llama_instruction_arg(fcinfo, 1, "criterion");
 	read_levels(fcinfo, 2, &state);
-	model = llama_model_arg(fcinfo, 4);
+	if ((model = llama_call_model(call, fcinfo)) == NULL)
+		return;
 
 	call->state = llama_call_keep(call, &state, sizeof(state));
 	levels = palloc(state.n_levels * sizeof(LlamaText));
@@ -217,7 +219,8 @@ begin_rank(FunctionCallInfo fcinfo, LlamaCall *call)
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
 		return;
 	query = llama_instruction_arg(fcinfo, 0, "query");
-	model = llama_model_arg(fcinfo, 2);
+	if ((model = llama_call_model(call, fcinfo)) == NULL)
+		return;
 
 	llama_rank_prompt(&chat, query, llama_text_utf8(PG_GETARG_DATUM(1)));
 	if (llama_encode_chat(model, &chat, &prompt))
@@ -253,7 +256,8 @@ begin_sentiment(FunctionCallInfo fcinfo, LlamaCall *call)
 		return;
 	if (!PG_ARGISNULL(1))
 		aspect = llama_instruction_arg(fcinfo, 1, "aspect");
-	model = llama_model_arg(fcinfo, 2);
+	if ((model = llama_call_model(call, fcinfo)) == NULL)
+		return;
 
 	llama_sentiment_prompt(&chat, aspect, llama_text_utf8(PG_GETARG_DATUM(0)));
 	if (llama_encode_chat(model, &chat, &prompt))

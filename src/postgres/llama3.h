@@ -76,6 +76,8 @@ extern int	llama3_max_sequences;
 extern int	llama3_context_limit;	/* tokens; 0: the model's own */
 extern int	llama3_max_tokens;
 extern bool llama3_enable_batching;
+extern bool llama3_enable_result_cache;
+extern int	llama3_result_cache_size;	/* MB */
 extern int	llama3_on_error;		/* LlamaOnError */
 
 extern void llama_settings_init(void);

@@ -187,7 +187,7 @@ put_statement(ReturnSetInfo *result, const Statement *statement, TimestampTz now
 	values[n++] = Int64GetDatum(counts[LLAMA_ROWS_BEGUN]);
 	values[n++] = Int64GetDatum(counts[LLAMA_ROWS_DONE]);
 	values[n++] = Int64GetDatum(counts[LLAMA_CALLS_MADE]);
-	values[n++] = Int64GetDatum(counts[LLAMA_CALLS_REUSED]);
+	values[n++] = Int64GetDatum(counts[LLAMA_CALLS_REUSED] + counts[LLAMA_CALLS_CACHED]);
 	values[n++] = Int64GetDatum(counts[LLAMA_PROMPT_TOKENS]);
 	values[n++] = Int64GetDatum(counts[LLAMA_CACHED_TOKENS]);
 	values[n++] = Int64GetDatum(counts[LLAMA_GENERATED_TOKENS]);

@@ -16,7 +16,8 @@ typedef enum LlamaCount
 	LLAMA_ROWS_BEGUN = 0,		/* rows whose calls were begun */
 	LLAMA_ROWS_DONE,			/* rows whose calls were finished */
 	LLAMA_CALLS_MADE,
-	LLAMA_CALLS_REUSED,			/* calls equal to one in flight or kept */
+	LLAMA_CALLS_REUSED,			/* calls equal to one in flight */
+	LLAMA_CALLS_CACHED,			/* calls that the result cache answered */
 	LLAMA_PROMPT_TOKENS,
 	LLAMA_CACHED_TOKENS,		/* of those, found computed */
 	LLAMA_GENERATED_TOKENS,

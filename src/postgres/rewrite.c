@@ -106,7 +106,8 @@ begin_summarize(FunctionCallInfo fcinfo, LlamaCall *call)
 		return;
 	max_words = llama_int_arg(fcinfo, 1, "max_words", false,
 							  MIN_MAX_WORDS, MAX_MAX_WORDS, DEFAULT_MAX_WORDS);
-	model = llama_model_arg(fcinfo, 2);
+	if ((model = llama_call_model(call, fcinfo)) == NULL)
+		return;
 	if (is_blank_input(fcinfo, call, &input))
 		return;
 	llama_summarize_prompt(&chat, max_words, input);
@@ -129,7 +130,8 @@ begin_translate(FunctionCallInfo fcinfo, LlamaCall *call)
 	to_language = llama_instruction_arg(fcinfo, 1, "to_language");
 	if (!PG_ARGISNULL(2))
 		from_language = llama_instruction_arg(fcinfo, 2, "from_language");
-	model = llama_model_arg(fcinfo, 3);
+	if ((model = llama_call_model(call, fcinfo)) == NULL)
+		return;
 	if (is_blank_input(fcinfo, call, &input))
 		return;
 	llama_translate_prompt(&chat, to_language, from_language, input);
@@ -150,7 +152,8 @@ begin_redact(FunctionCallInfo fcinfo, LlamaCall *call)
 		return;
 	if (!PG_ARGISNULL(1))
 		llama_labels_arg(fcinfo, 1, &noun_category, MIN_CATEGORIES, &categories);
-	model = llama_model_arg(fcinfo, 2);
+	if ((model = llama_call_model(call, fcinfo)) == NULL)
+		return;
 	if (is_blank_input(fcinfo, call, &input))
 		return;
 	llama_redact_prompt(&chat, categories.texts, categories.n, input);
@@ -167,7 +170,8 @@ begin_fix_grammar(FunctionCallInfo fcinfo, LlamaCall *call)
 
 	if (PG_ARGISNULL(0))
 		return;
-	model = llama_model_arg(fcinfo, 1);
+	if ((model = llama_call_model(call, fcinfo)) == NULL)
+		return;
 	if (is_blank_input(fcinfo, call, &input))
 		return;
 	llama_fix_grammar_prompt(&chat, input);

@@ -17,6 +17,7 @@
 #include "utils/guc.h"
 
 #include "kernels/cpu.h"
+#include "result_cache.h"
 #include "shmem.h"
 
 #define BATCH_TOKENS_MIN		16
@@ -52,6 +53,7 @@ int			llama3_context_limit = CONTEXT_LIMIT_DEFAULT;
 char	   *llama3_cpu_features = "";
 char	   *llama3_default_model = "";
 bool		llama3_enable_batching = true;
+bool		llama3_enable_result_cache = true;
 int			llama3_job_rows_per_second = JOB_ROWS_PER_SECOND_DEFAULT;
 int			llama3_kv_cache_size = KV_CACHE_SIZE_DEFAULT;
 int			llama3_kv_cache_type = L3_KV_F16;
@@ -62,6 +64,7 @@ char	   *llama3_models = LLAMA_DEMO_PATH;
 int			llama3_on_error = LLAMA_ON_ERROR_RAISE;
 bool		llama3_prefix_cache = true;
 int			llama3_queue_size = QUEUE_SIZE_DEFAULT;
+int			llama3_result_cache_size = LLAMA_RESULT_CACHE_SIZE_DEFAULT;
 int			llama3_threads = THREADS_DEFAULT;
 char	   *llama3_weights_cache = "";
 int			llama3_workers = WORKERS_DEFAULT;
@@ -135,6 +138,11 @@ llama_settings_init(void)
 							 "Results are the same without; queries over many rows are slower.",
 							 &llama3_enable_batching, true,
 							 PGC_USERSET, GUC_EXPLAIN, NULL, NULL, NULL);
+	DefineCustomBoolVariable("llama3.enable_result_cache",
+							 "Enables the use of answers that were computed before.",
+							 "Results are the same without; repeated calls are slower.",
+							 &llama3_enable_result_cache, true,
+							 PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("llama3.job_rows_per_second",
 							"Limits how many rows a job over a table does in a second.",
 							"0 means no limit.  Each job has this limit and its own.",
@@ -191,6 +199,13 @@ llama_settings_init(void)
 							&llama3_queue_size,
 							QUEUE_SIZE_DEFAULT, QUEUE_SIZE_MIN, QUEUE_SIZE_MAX,
 							PGC_POSTMASTER, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("llama3.result_cache_size",
+							"Sets the shared memory for answers that were computed before.",
+							"0 means that none are kept.",
+							&llama3_result_cache_size,
+							LLAMA_RESULT_CACHE_SIZE_DEFAULT, LLAMA_RESULT_CACHE_SIZE_MIN,
+							LLAMA_RESULT_CACHE_SIZE_MAX,
+							PGC_POSTMASTER, GUC_UNIT_MB, NULL, NULL, NULL);
 	DefineCustomIntVariable("llama3.threads",
 							"Sets the compute threads of each engine worker.",
 							"0 means the server's CPUs, shared evenly among the workers.",

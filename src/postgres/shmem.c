@@ -24,6 +24,7 @@
 #include "utils/memutils.h"
 
 #include "progress.h"
+#include "result_cache.h"
 #include "shmem.h"
 
 #define LLAMA_TRANCHE			"llama3"
@@ -79,6 +80,7 @@ request_shmem(void)
 
 	RequestAddinShmemSpace(shared_size());
 	RequestNamedLWLockTranche(LLAMA_TRANCHE, LLAMA_N_LOCKS);
+	llama_result_cache_request();
 }
 
 static void
@@ -197,6 +199,7 @@ startup_shmem(void)
 		init_workers(shared);
 		init_payloads(shared);
 	}
+	llama_result_cache_startup();
 	LWLockRelease(AddinShmemInitLock);
 }
 

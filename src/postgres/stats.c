@@ -22,6 +22,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 
+#include "result_cache.h"
 #include "shmem.h"
 #include "text.h"
 
@@ -38,6 +39,8 @@ PG_FUNCTION_INFO_V1(llama_models);
 PG_FUNCTION_INFO_V1(llama_stat_requests);
 PG_FUNCTION_INFO_V1(llama_stat_workers);
 PG_FUNCTION_INFO_V1(llama_stat);
+PG_FUNCTION_INFO_V1(llama_stat_result_cache);
+PG_FUNCTION_INFO_V1(llama_result_cache_reset);
 
 /* Collects one row's columns from the left. */
 typedef struct Row
@@ -467,4 +470,44 @@ llama_stat(PG_FUNCTION_ARGS)
 	Assert(row.n == tupdesc->natts);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(tupdesc),
 													  row.values, row.nulls)));
+}
+
+/* ----------------------------------------------------------------
+ *		llama_stat_result_cache
+ * ----------------------------------------------------------------
+ */
+
+Datum
+llama_stat_result_cache(PG_FUNCTION_ARGS)
+{
+	TupleDesc	tupdesc;
+	Row			row = {0};
+	LlamaResultCacheStat stat;
+
+	llama_require_preload();
+	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "unexpected result type of llama_stat_result_cache");
+	llama_result_cache_stat(&stat);
+	put(&row, Int64GetDatum(stat.size), false);
+	put(&row, Int64GetDatum(stat.used), false);
+	put(&row, Int64GetDatum(stat.n_entries), false);
+	put(&row, Int64GetDatum(stat.n_hits), false);
+	put(&row, Int64GetDatum(stat.n_misses), false);
+	put(&row, Int64GetDatum(stat.n_stored), false);
+	put(&row, Int64GetDatum(stat.n_too_large), false);
+	put(&row, Int64GetDatum(stat.n_evicted), false);
+	Assert(row.n == tupdesc->natts);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(tupdesc),
+													  row.values, row.nulls)));
+}
+
+/*
+ * llama_result_cache_reset() returns void
+ */
+Datum
+llama_result_cache_reset(PG_FUNCTION_ARGS)
+{
+	llama_require_preload();
+	llama_result_cache_clear();
+	PG_RETURN_VOID();
 }

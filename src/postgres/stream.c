@@ -70,7 +70,7 @@ stream_begin(FunctionCallInfo fcinfo)
 	L3Request	l3_request;
 
 	if (PG_ARGISNULL(0) ||
-		!llama_generate_args(fcinfo, &state->model, &options, &prompt))
+		!llama_generate_args(fcinfo, NULL, &state->model, &options, &prompt))
 		return NULL;
 	llama_generate_request(&prompt, &options, &l3_request);
 	initStringInfo(&state->bytes);

@@ -215,10 +215,11 @@ is($table, $settings, 'the table of settings is the server\'s');
 # Those that a query can call; of several of one name the one with all arguments.
 my @functions = split /\n/, $node->safe_psql('postgres', q{
 	SELECT DISTINCT ON (proname) proname || ' ' || has_function_privilege('public', oid, 'execute') ||
-		' ' || array_to_string(proargnames[1:pronargs], ' ')
+		' ' || coalesce(array_to_string(proargnames[1:pronargs], ' '), '')
 	FROM pg_proc WHERE proname LIKE 'llama%' AND NOT 'internal'::regtype = ANY (proargtypes)
 	ORDER BY proname, pronargs DESC});
-my %view = map { $_ => 1 } qw(llama_models llama_progress_statements llama_stat llama_stat_requests llama_stat_workers);
+my %view = map { $_ => 1 } qw(llama_models llama_progress_statements llama_stat llama_stat_requests
+	llama_stat_result_cache llama_stat_workers);
 my ($revoked_row) = section('Privileges') =~ /^(\| `llama_load_model`.*)$/m;
 for (@functions)
 {

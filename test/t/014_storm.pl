@@ -42,7 +42,8 @@ sub random_statement
 		"BEGIN; DECLARE c CURSOR FOR SELECT llama_generate_stream('c', max_tokens => 100); FETCH 1 FROM c; SELECT 1 / 0; ROLLBACK",
 		"DO \$\$ BEGIN PERFORM llama_generate('in a block', max_tokens => 20); PERFORM 1 / 0; EXCEPTION WHEN division_by_zero THEN NULL; END \$\$",
 		"SELECT llama_unload_model('other')", "SELECT llama_load_model('other.gguf')");
-	return 'SET statement_timeout = ' . (rand() < 0.5 ? int(1 + rand(60)) : 20000) . ";\n"
+	return 'SET llama3.enable_result_cache = ' . (rand() < 0.3 ? 'on' : 'off') . ";\n"
+	  . 'SET statement_timeout = ' . (rand() < 0.5 ? int(1 + rand(60)) : 20000) . ";\n"
 	  . $statements[ int(rand(@statements)) ] . ";\n";
 }
 

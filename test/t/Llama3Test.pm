@@ -45,7 +45,8 @@ sub make_model
 
 # start_node(NAME, SETTINGS...): a cluster with llama3 preloaded, the extension
 # created in "postgres", and the models of the settings loaded: none by default,
-# not even the demonstration model.
+# not even the demonstration model.  The result cache is off unless a test turns
+# it on: to ask again is to compute again, so that answers can be compared.
 sub start_node
 {
 	my ($name, @settings) = @_;
@@ -56,6 +57,7 @@ sub start_node
 		"llama3.model_directory = '" . model_directory() . "'",
 		"llama3.models = ''",
 		"llama3.kv_cache_size = 256MB",
+		"llama3.enable_result_cache = off",
 		"max_connections = 130",
 		"restart_after_crash = on",
 		@settings, ''));

@@ -1,0 +1,66 @@
+/*-------------------------------------------------------------------------
+ *
+ * digest.h
+ *	  Digests of calls: are two calls the same?
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef LLAMA3_DIGEST_H
+#define LLAMA3_DIGEST_H
+
+#include "postgres.h"
+
+#include "common/sha2.h"
+#include "fmgr.h"
+
+/* SHA-256: a collision, which would be a wrong answer, is not to be found. */
+typedef struct LlamaDigest
+{
+	uint8		bytes[PG_SHA256_DIGEST_LENGTH];
+} LlamaDigest;
+
+/* How values of a function's types are held. */
+typedef struct LlamaValueType
+{
+	int16		length;			/* typlen */
+	bool		by_value;		/* typbyval */
+} LlamaValueType;
+
+typedef struct LlamaSignature
+{
+	/*
+	 * Values of all its types mean the same in every session of the database:
+	 * equal digests, equal questions.
+	 */
+	bool		is_plain;
+	LlamaValueType result;
+	int			n_args;
+	LlamaValueType args[FLEXIBLE_ARRAY_MEMBER];
+} LlamaSignature;
+
+/*
+ * The signature of the function that is being called, kept in its fn_extra;
+ * NULL when the call does not tell which function it is.
+ */
+extern const LlamaSignature *llama_signature(FunctionCallInfo fcinfo);
+
+/*
+ * What is asked, of whichever model: the function, by its symbol in C, all
+ * arguments but the model, which is the last, and the settings that stand for
+ * arguments that were not given.  A value has one digest, in whatever form it
+ * is stored.
+ */
+extern void llama_digest_question(FunctionCallInfo fcinfo, const LlamaSignature *signature,
+								  const char *symbol, LlamaDigest *digest);
+
+/*
+ * The question and whom it is put to, by name: calls of one statement with this
+ * in common have one answer, or one error.
+ */
+extern void llama_digest_call(FunctionCallInfo fcinfo, const LlamaSignature *signature,
+							  const LlamaDigest *question, LlamaDigest *digest);
+
+/* The digest of some bytes. */
+extern void llama_digest_bytes(const void *bytes, Size n, LlamaDigest *digest);
+
+#endif							/* LLAMA3_DIGEST_H */

@@ -20,7 +20,7 @@
 #include "postgres.h"
 
 #include "libpq/pqformat.h"
-#include "miscadmin.h"
+#include "nodes/execnodes.h"
 #include "utils/builtins.h"
 
 #include "options.h"
@@ -184,6 +184,14 @@ llama_summarize_agg_transfn(PG_FUNCTION_ARGS)
 	return add_row(fcinfo, &task, NULL, 3);
 }
 
+/* Have all rows of all groups been read, when the first group is to be answered? */
+static bool
+is_hashed(FunctionCallInfo fcinfo)
+{
+	return IsA(fcinfo->context, AggState) &&
+		((AggState *) fcinfo->context)->aggstrategy == AGG_HASHED;
+}
+
 /*
  * llama_agg_finalfn(state internal) returns text; strict
  */
@@ -194,7 +202,7 @@ llama_agg_finalfn(PG_FUNCTION_ARGS)
 	LlamaText	answer;
 
 	(void) aggregate_context(fcinfo);
-	if (!llama_reduction_answer(state->reduction, &answer))
+	if (!llama_reduction_answer(state->reduction, is_hashed(fcinfo), &answer))
 		PG_RETURN_NULL();
 	PG_RETURN_TEXT_P(llama_text_make(answer.data, answer.len));
 }

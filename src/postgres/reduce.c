@@ -34,6 +34,11 @@
  * owner are left alone: what their answers would lead to, in turn, must not
  * belong to an owner that ends earlier.
  *
+ * The last requests of groups that are complete are sent ahead of their turn: a
+ * hashed aggregation has read all rows before it asks for the first answer, and
+ * would else wait for one group after the other.  That is done for groups of one
+ * request, of which there can be many.
+ *
  * A request may go in two ways: with its reduction's memory context (a query that
  * ends early, a rescan), or with its resource owner (an error), and either may
  * come first.  So the context has a callback, and the request has a holder.
@@ -83,6 +88,10 @@ struct LlamaReduction
 	size_t		turn_tokens;	/* of an item without text */
 	int			part_tokens;	/* N */
 	bool		failed;			/* there will be no answer */
+	bool		answered;
+	LlamaText	answer;			/* if answered, in context */
+	bool		listed;
+	dlist_node	node;			/* in waiting, if listed */
 	int			n_levels;
 	int			capacity;
 	Run		   *runs;			/* (n_levels), the texts' first */
@@ -94,12 +103,17 @@ typedef struct Flight
 	dlist_node	node;			/* in flights */
 	LlamaReduction *reduction;
 	ResourceOwner owner;
-	int			level;			/* of its answer */
+	int			level;			/* of its answer; LAST_ANSWER */
 	LlamaRequest *request;		/* NULL: given up by its owner */
 } Flight;
 
+#define LAST_ANSWER		(-1)
+
 /* Of all reductions, oldest first. */
 static dlist_head flights = DLIST_STATIC_INIT(flights);
+
+/* The reductions whose last request has not been sent, oldest first. */
+static dlist_head waiting = DLIST_STATIC_INIT(waiting);
 
 /* ----------------------------------------------------------------
  *		Making one
@@ -127,6 +141,22 @@ end_flights(void *arg)
 		if (flight->reduction == arg)
 			end_flight(flight);
 	}
+}
+
+static void
+unlist(LlamaReduction *reduction)
+{
+	if (reduction->listed)
+		dlist_delete(&reduction->node);
+	reduction->listed = false;
+}
+
+/* The reduction's memory goes. */
+static void
+end_reduction(void *arg)
+{
+	end_flights(arg);
+	unlist(arg);
 }
 
 /* The row's error was told: no answer, and no more work. */
@@ -233,7 +263,7 @@ make_reduction(MemoryContext parent, const LlamaReduceTask *task)
 	reduction->context = context;
 	reduction->task = *task;
 	reduction->task.task.data = copy;
-	reduction->callback.func = end_flights;
+	reduction->callback.func = end_reduction;
 	reduction->callback.arg = reduction;
 	MemoryContextRegisterResetCallback(context, &reduction->callback);
 	return reduction;
@@ -245,6 +275,8 @@ llama_reduction_make(MemoryContext parent, const LlamaReduceTask *task)
 	LlamaReduction *reduction = make_reduction(parent, task);
 
 	plan_window(reduction);
+	dlist_push_tail(&waiting, &reduction->node);
+	reduction->listed = true;
 	return reduction;
 }
 
@@ -327,7 +359,7 @@ encode_piece(const LlamaReduction *reduction, LlamaText text, size_t from, size_
  * ----------------------------------------------------------------
  */
 
-/* Submit a run, the last request or one that goes on; the run is empty then. */
+/* Submit a run for the last request, or for one whose answer goes on. */
 static LlamaRequest *
 submit_run(LlamaReduction *reduction, int level, bool last)
 {
@@ -359,20 +391,18 @@ submit_run(LlamaReduction *reduction, int level, bool last)
 		submitted = llama_row_submit(task->model, task->function, &request);
 		pfree(ids.ids);
 	}
-	run->ids.n = run->ends.n = 0;
 	return submitted;
 }
 
-/* Ask about a run that is full; its answer will be an item of the next level. */
 static void
-send_run(LlamaReduction *reduction, int level)
+start_flight(LlamaReduction *reduction, int level, int answer_level)
 {
 	Flight	   *flight = MemoryContextAllocZero(reduction->context, sizeof(Flight));
 
 	flight->reduction = reduction;
 	flight->owner = CurrentResourceOwner;
-	flight->level = level + 1;
-	flight->request = submit_run(reduction, level, false);
+	flight->level = answer_level;
+	flight->request = submit_run(reduction, level, answer_level == LAST_ANSWER);
 	if (flight->request == NULL)
 	{
 		pfree(flight);
@@ -383,14 +413,58 @@ send_run(LlamaReduction *reduction, int level)
 	dlist_push_tail(&flights, &flight->node);
 }
 
-/* Wait for the answer, and make it an item. */
+/* Ask about a run, which is empty then; the answer will be an item of the next level. */
+static void
+send_run(LlamaReduction *reduction, int level)
+{
+	start_flight(reduction, level, level + 1);
+	if (!reduction->failed)
+		reduction->runs[level].ids.n = reduction->runs[level].ends.n = 0;
+}
+
+/* Ask about the topmost run, which is the only one that is not empty. */
+static void
+send_last(LlamaReduction *reduction)
+{
+	unlist(reduction);
+	start_flight(reduction, reduction->n_levels - 1, LAST_ANSWER);
+}
+
+/* Keep the last answer. */
+static void
+keep_answer(LlamaReduction *reduction, LlamaText answer)
+{
+	char	   *copy = MemoryContextAlloc(reduction->context, Max(answer.len, 1));
+
+	memcpy(copy, answer.data, answer.len);
+	if (reduction->answer.data != NULL)
+		pfree((char *) reduction->answer.data);
+	reduction->answer = (LlamaText) {copy, answer.len};
+	reduction->answered = true;
+}
+
+/* Make an answer an item. */
+static void
+add_answer(LlamaReduction *reduction, int level, LlamaText answer)
+{
+	LlamaIds	ids = {0};
+
+	/* Half the room, so that each request over answers has two at least. */
+	(void) encode_piece(reduction, answer, 0, reduction->room / 2, &ids);
+	if (!has_room(reduction, level, ids.n))
+		send_run(reduction, level);
+	if (!reduction->failed)
+		append_item(reduction, level, ids.ids, ids.n);
+	pfree(ids.ids);
+}
+
+/* Wait for the answer, and take it. */
 static void
 land(Flight *flight)
 {
 	LlamaReduction *reduction = flight->reduction;
 	int			level = flight->level;
 	LlamaText	answer;
-	LlamaIds	ids = {0};
 
 	if (flight->request == NULL)
 		elog(ERROR, "a request of an aggregate was given up");
@@ -400,15 +474,13 @@ land(Flight *flight)
 		return;
 	}
 
-	/* Half the room, so that each request over answers has two at least. */
 	answer = llama_text_clean(llama_answer(reduction->task.model, flight->request));
-	(void) encode_piece(reduction, llama_text_trim(answer), 0, reduction->room / 2, &ids);
+	answer = llama_text_trim(answer);
 	end_flight(flight);
-	if (!has_room(reduction, level, ids.n))
-		send_run(reduction, level);
-	if (!reduction->failed)
-		append_item(reduction, level, ids.ids, ids.n);
-	pfree(ids.ids);
+	if (level == LAST_ANSWER)
+		keep_answer(reduction, answer);
+	else
+		add_answer(reduction, level, answer);
 }
 
 /* The oldest request of a reduction (NULL: of the current owner), and their number. */
@@ -432,16 +504,24 @@ oldest_flight(const LlamaReduction *reduction, int *n)
 	return oldest;
 }
 
+/* May one more request be sent? */
+static bool
+has_place(void)
+{
+	int			n;
+
+	(void) oldest_flight(NULL, &n);
+	return n < Max(1, Min(MAX_IN_FLIGHT, llama3_queue_size / 2));
+}
+
 /* Wait until one more request may be sent. */
 static void
 await_place(void)
 {
-	int			most = Max(1, Min(MAX_IN_FLIGHT, llama3_queue_size / 2));
-	Flight	   *oldest;
 	int			n;
 
-	while ((oldest = oldest_flight(NULL, &n)) != NULL && n >= most)
-		land(oldest);
+	while (!has_place())
+		land(oldest_flight(NULL, &n));
 }
 
 /* Wait for all answers of a reduction. */
@@ -459,6 +539,7 @@ land_all(LlamaReduction *reduction)
 static void
 add_item(LlamaReduction *reduction, int level, const int32 *ids, size_t n)
 {
+	reduction->answered = false;
 	if (!has_room(reduction, level, n))
 	{
 		await_place();
@@ -544,42 +625,82 @@ copy_reduction(const LlamaReduction *reduction)
 	return copy;
 }
 
-bool
-llama_reduction_answer(LlamaReduction *reduction, LlamaText *answer)
+/* Has it one run, and none of its requests in flight? */
+static bool
+is_one_request(const LlamaReduction *reduction)
 {
-	LlamaReduction *rest;
-	LlamaRequest *request = NULL;
+	int			n;
 
-	land_all(reduction);
-	*answer = (LlamaText) {"", 0};
-	if (reduction->failed || reduction->n_levels == 0)
-		return !reduction->failed;
+	return reduction->n_levels == 1 && oldest_flight(reduction, &n) == NULL;
+}
 
-	rest = copy_reduction(reduction);
-	for (int level = 0; !rest->failed && request == NULL; level++)
+/* Send the last requests of reductions below parent, as many as may be in flight. */
+static void
+send_ahead(MemoryContext parent)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &waiting)
+	{
+		LlamaReduction *reduction = dlist_container(LlamaReduction, node, iter.cur);
+
+		if (MemoryContextGetParent(reduction->context) != parent)
+			continue;
+		if (!has_place())
+			return;
+		if (is_one_request(reduction))
+			send_last(reduction);
+		else
+			unlist(reduction);
+	}
+}
+
+/* From the runs that there are to the answer; the runs are empty then. */
+static void
+finish(LlamaReduction *reduction)
+{
+	for (int level = 0; !reduction->failed && !reduction->answered; level++)
 	{
 		await_place();
-		if (level == rest->n_levels - 1)
-		{
-			request = submit_run(rest, level, true);
-			if (request == NULL)
-				fail(rest);
-		}
+		if (level == reduction->n_levels - 1)
+			send_last(reduction);
 		else
-		{
-			send_run(rest, level);
-			land_all(rest);
-		}
+			send_run(reduction, level);
+		land_all(reduction);
 	}
-	if (request != NULL && !llama_row_wait(request, PG_INT64_MAX, NULL))
-		request = NULL;
-	if (request != NULL)
+}
+
+bool
+llama_reduction_answer(LlamaReduction *reduction, bool all_complete, LlamaText *answer)
+{
+	LlamaReduction *rest = reduction;
+	bool		failed;
+
+	if (!reduction->answered && is_one_request(reduction))
 	{
-		*answer = llama_text_trim(llama_answer(rest->task.model, request));
-		llama_release(request);
+		await_place();
+		send_last(reduction);
 	}
-	MemoryContextDelete(rest->context);
-	return request != NULL;
+	unlist(reduction);
+	if (all_complete)
+		send_ahead(MemoryContextGetParent(reduction->context));
+	land_all(reduction);
+
+	*answer = (LlamaText) {"", 0};
+	if (!reduction->failed && !reduction->answered && reduction->n_levels > 0)
+	{
+		rest = copy_reduction(reduction);
+		finish(rest);
+	}
+	if (rest->answered)
+	{
+		answer->len = rest->answer.len;
+		answer->data = memcpy(palloc(Max(answer->len, 1)), rest->answer.data, answer->len);
+	}
+	failed = rest->failed;
+	if (rest != reduction)
+		MemoryContextDelete(rest->context);
+	return !failed;
 }
 
 /* ----------------------------------------------------------------

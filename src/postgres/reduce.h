@@ -40,9 +40,11 @@ extern void llama_reduction_merge(LlamaReduction *reduction, LlamaReduction *oth
 /*
  * The answer, in CurrentMemoryContext, without white space around it; the empty
  * text when all texts were blank.  False where there is none, under
- * llama3.on_error = 'null'.  More texts can be added afterwards.
+ * llama3.on_error = 'null'.  More texts can be added afterwards.  all_complete:
+ * those of the same parent get no more texts either, and will be asked for.
  */
-extern bool llama_reduction_answer(LlamaReduction *reduction, LlamaText *answer);
+extern bool llama_reduction_answer(LlamaReduction *reduction, bool all_complete,
+								   LlamaText *answer);
 
 /* Between processes: all but the task. */
 extern void llama_reduction_write(LlamaReduction *reduction, StringInfo out);

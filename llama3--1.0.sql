@@ -1481,3 +1481,152 @@ CREATE VIEW llama_progress WITH (security_invoker = true) AS
 COMMENT ON VIEW llama_progress IS
 	'jobs over tables: one''s own, with pg_read_all_stats all of this database; as of their last committed batch';
 GRANT SELECT ON llama_progress TO PUBLIC;
+
+/* ---------------------------------------------------------------------
+ * Columns in step with their source
+ *
+ * What a sync is made of is told in src/postgres/sync.h.  The registry is read
+ * and written by these functions only, as its owner, after they have checked
+ * that the caller may act for the owner of the table.
+ * ---------------------------------------------------------------------
+ */
+
+CREATE TABLE llama_sync_registry (
+	id uuid PRIMARY KEY,
+	definition regclass NOT NULL UNIQUE,
+	queue regclass NOT NULL,
+	search_path text NOT NULL,
+	batch_rows integer NOT NULL,
+	paused boolean NOT NULL DEFAULT false,
+	fill text,
+	position text[],
+	rows_filled bigint NOT NULL DEFAULT 0,
+	run_rows bigint,
+	run_started timestamptz,
+	run_ended timestamptz,
+	sqlstate text,
+	message text);
+COMMENT ON TABLE llama_sync_registry IS
+	'what llama_syncs and llama_sync_lag show, and where filling stands; written by the functions of llama_sync alone';
+SELECT pg_catalog.pg_extension_config_dump('llama_sync_registry', '');
+
+CREATE FUNCTION llama_sync(
+	target regclass,
+	column_name name,
+	expression text,
+	initial text DEFAULT 'null',
+	batch_rows integer DEFAULT 200,
+	source_columns name[] DEFAULT NULL)
+	RETURNS void
+	AS 'MODULE_PATHNAME', 'llama_sync'
+	LANGUAGE C;
+COMMENT ON FUNCTION llama_sync(regclass, name, text, text, integer, name[]) IS
+	'keep a column in step with an expression over other columns of its row: triggers queue changed rows, llama_sync_run fills them; initial: rows that are there already and are filled too, null (whose column is NULL), all or none; batch_rows 1 .. 100000; source_columns: columns whose changes count besides those that the expression reads; 42501 for who does not own the table, 55000 without primary key or for a partitioned, inherited or temporary table, 42710 if the column is kept already';
+
+CREATE PROCEDURE llama_sync_run(target regclass DEFAULT NULL, column_name name DEFAULT NULL)
+	AS 'MODULE_PATHNAME', 'llama_sync_run'
+	LANGUAGE C;
+COMMENT ON PROCEDURE llama_sync_run(regclass, name) IS
+	'fill what is queued, in batches that are committed one by one: of a column, of a table (column_name NULL), or of all that the caller may (target NULL); rows locked by others are left; 2D000 in a transaction block; an error that is no row''s ends it and is raised';
+
+CREATE FUNCTION llama_sync_pause(target regclass, column_name name)
+	RETURNS void
+	AS 'MODULE_PATHNAME', 'llama_sync_pause'
+	LANGUAGE C;
+COMMENT ON FUNCTION llama_sync_pause(regclass, name) IS
+	'stop filling the column; changes are still queued; 42704 if it is not kept in step';
+
+CREATE FUNCTION llama_sync_resume(target regclass, column_name name)
+	RETURNS void
+	AS 'MODULE_PATHNAME', 'llama_sync_resume'
+	LANGUAGE C;
+COMMENT ON FUNCTION llama_sync_resume(regclass, name) IS
+	'go on filling the column after llama_sync_pause; 42704 if it is not kept in step';
+
+CREATE FUNCTION llama_sync_retry(target regclass, column_name name)
+	RETURNS bigint
+	AS 'MODULE_PATHNAME', 'llama_sync_retry'
+	LANGUAGE C;
+COMMENT ON FUNCTION llama_sync_retry(regclass, name) IS
+	'queue the rows that failed once more and return their number; 42704 if the column is not kept in step';
+
+CREATE FUNCTION llama_sync_remove(target regclass, column_name name)
+	RETURNS void
+	AS 'MODULE_PATHNAME', 'llama_sync_remove'
+	LANGUAGE C;
+COMMENT ON FUNCTION llama_sync_remove(regclass, name) IS
+	'remove triggers, queue and definition; the column keeps its values; 42704 if it is not kept in step';
+
+CREATE FUNCTION _llama_sync_changed()
+	RETURNS trigger
+	AS 'MODULE_PATHNAME', 'llama_sync_changed'
+	LANGUAGE C;
+COMMENT ON FUNCTION _llama_sync_changed() IS
+	'internal: trigger of llama_sync: queues the keys of changed rows';
+
+CREATE FUNCTION _llama_sync_differ(VARIADIC "any")
+	RETURNS boolean
+	AS 'MODULE_PATHNAME', 'llama_sync_differ'
+	LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION _llama_sync_differ("any") IS
+	'internal: whether the bytes of a row''s columns, the first half of the arguments, are others than those of the second half; for the triggers of llama_sync';
+
+CREATE FUNCTION llama_syncs(
+	OUT target regclass,
+	OUT column_name name,
+	OUT expression text,
+	OUT source_columns name[],
+	OUT key_columns name[],
+	OUT batch_rows integer,
+	OUT state text,
+	OUT owner regrole,
+	OUT definition regclass,
+	OUT queue regclass)
+	RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'llama_syncs'
+	LANGUAGE C ROWS 4;
+COMMENT ON FUNCTION llama_syncs() IS
+	'the rows of the view llama_syncs';
+CREATE VIEW llama_syncs AS SELECT * FROM llama_syncs();
+COMMENT ON VIEW llama_syncs IS
+	'columns that are kept in step, of tables that the role owns; state: filling (rows that were there before), active or paused';
+GRANT SELECT ON llama_syncs TO PUBLIC;
+
+CREATE FUNCTION llama_sync_lag(
+	OUT target regclass,
+	OUT column_name name,
+	OUT pending bigint,
+	OUT oldest_pending timestamptz,
+	OUT failed bigint,
+	OUT filling boolean,
+	OUT rows_filled bigint,
+	OUT last_run timestamptz,
+	OUT rows_per_second float8,
+	OUT sqlstate text,
+	OUT message text)
+	RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'llama_sync_lag'
+	LANGUAGE C ROWS 4;
+COMMENT ON FUNCTION llama_sync_lag() IS
+	'the rows of the view llama_sync_lag';
+CREATE VIEW llama_sync_lag AS SELECT * FROM llama_sync_lag();
+COMMENT ON VIEW llama_sync_lag IS
+	'how far columns are behind: rows that wait and since when, rows that failed, whether rows that were there before are still to be queued (they are not counted as pending), and the last run with its error';
+GRANT SELECT ON llama_sync_lag TO PUBLIC;
+
+CREATE FUNCTION llama_sync_errors(
+	OUT target regclass,
+	OUT column_name name,
+	OUT key jsonb,
+	OUT sqlstate text,
+	OUT message text,
+	OUT failed_at timestamptz)
+	RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'llama_sync_errors'
+	LANGUAGE C ROWS 100;
+COMMENT ON FUNCTION llama_sync_errors() IS
+	'the rows of the view llama_sync_errors';
+CREATE VIEW llama_sync_errors AS SELECT * FROM llama_sync_errors();
+COMMENT ON VIEW llama_sync_errors IS
+	'rows that could not be filled, with the error; they are tried again when a source column changes, or after llama_sync_retry';
+GRANT SELECT ON llama_sync_errors TO PUBLIC;

@@ -5,7 +5,7 @@ WHERE e.extname = 'llama3' AND d.deptype = 'e' AND d.classid IN ('pg_proc'::regc
 	AND obj_description(d.objid, d.classid::regclass::name) IS NULL
 ORDER BY 1;
 
--- functions and views, and what jobs over tables keep
+-- functions and views, and what jobs and syncs keep
 SELECT pg_describe_object(d.classid, d.objid, 0) AS other_object
 FROM pg_depend d JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
 WHERE e.extname = 'llama3' AND d.deptype = 'e' AND d.classid <> 'pg_proc'::regclass

@@ -19,6 +19,7 @@
 #include "utils/wait_event.h"
 
 #if PG_VERSION_NUM >= 160000
+#include "catalog/pg_class.h"
 #include "catalog/pg_proc.h"
 #endif
 
@@ -75,6 +76,17 @@ llama_update_returns(const UpdateStmt *update)
 	return update->returningClause != NULL;
 #else
 	return update->returningList != NIL;
+#endif
+}
+
+/* Does the role own the relation, or act for who does? */
+static inline bool
+llama_relation_ownercheck(Oid relation, Oid role)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_ownercheck(RelationRelationId, relation, role);
+#else
+	return pg_class_ownercheck(relation, role);
 #endif
 }
 

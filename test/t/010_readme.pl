@@ -219,7 +219,7 @@ my @functions = split /\n/, $node->safe_psql('postgres', q{
 	FROM pg_proc WHERE proname LIKE 'llama%' AND NOT 'internal'::regtype = ANY (proargtypes)
 	ORDER BY proname, pronargs DESC});
 my %view = map { $_ => 1 } qw(llama_models llama_progress_statements llama_stat llama_stat_requests
-	llama_stat_result_cache llama_stat_workers);
+	llama_stat_result_cache llama_stat_workers llama_sync_errors llama_sync_lag llama_syncs);
 my ($revoked_row) = section('Privileges') =~ /^(\| `llama_load_model`.*)$/m;
 for (@functions)
 {
@@ -229,7 +229,8 @@ for (@functions)
 	{
 		my $columns = join ' ', sort split /\n/, $node->safe_psql('postgres',
 			"SELECT attname FROM pg_attribute WHERE attrelid = '$name'::regclass AND attnum > 0");
-		my ($block) = grep { $_->{text} =~ /^SELECT \* FROM $name \\gx/ } code_blocks($readme);
+		my ($block) = grep { $_->{text} =~ /^SELECT \* FROM $name \\gx/ }
+		  map { code_blocks($_) } $readme, slurp_file('../doc/sync.md');
 		is(columns($block->{output}), $columns, "$name: its columns are shown");
 		next;
 	}

@@ -1,0 +1,149 @@
+/*-------------------------------------------------------------------------
+ *
+ * sync.h
+ *	  Columns that are kept in step with their source.
+ *
+ * What a sync is made of, all owned by the target's owner:
+ *	- the definition, a view: the key of every row as key1, key2, ..., the
+ *	  column as "current", and the expression as "value".  Being a view it
+ *	  follows renames, pins names, is dumped and restored, and keeps what the
+ *	  expression needs from being dropped;
+ *	- the queue, a table: keys of rows to fill.  "version" is the transaction
+ *	  that changed the row last; an entry with a sqlstate has failed and waits
+ *	  for the next change of its row, or for llama_sync_retry;
+ *	- triggers on the target, which write keys into the queue
+ *	  (sync_trigger.c);
+ *	- a row of the extension's table llama_sync_registry, which only these
+ *	  functions write: they check that the caller may, and write as its owner.
+ *
+ * View, queue and triggers depend on each other and on the target so that they
+ * go together.  The registry's row of a sync whose view is gone is passed over,
+ * and deleted by the next llama_sync.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef LLAMA3_SYNC_H
+#define LLAMA3_SYNC_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "nodes/bitmapset.h"
+#include "nodes/nodes.h"
+#include "nodes/pg_list.h"
+#include "storage/lockdefs.h"
+
+/*
+ * Who fills the column holds this on the sync's view for a batch's transaction.
+ * It conflicts with itself, and with nothing that readers and writers take.
+ * (On the queue it would keep autovacuum away.)
+ */
+#define LLAMA_SYNC_LOCK		ShareUpdateExclusiveLock
+
+typedef struct LlamaSyncKey
+{
+	AttrNumber	attnum;			/* in the target */
+	Oid			type;
+	char	   *equal;			/* operators, as OPERATOR(schema.=) */
+	char	   *greater;
+	char	   *greater_equal;
+} LlamaSyncKey;
+
+/* A sync, as of the moment it was read.  Lives in the memory it was read in. */
+typedef struct LlamaSync
+{
+	/* of the registry's row */
+	char	   *id;				/* a UUID; the triggers' argument */
+	Oid			view;
+	Oid			queue;
+	Oid			schema;			/* of the registry and the functions */
+	char	   *search_path;	/* of who made the sync */
+	int			batch_rows;
+	bool		paused;
+	char	   *fill;			/* rows that are still to be queued, "null" or
+								 * "all"; NULL when there are none */
+	List	   *position;		/* keys of the last that was, as char *; NIL */
+	int64		rows_filled;
+	int64		run_rows;		/* of the last run; */
+	TimestampTz run_started;	/* 0: there was none; */
+	TimestampTz run_ended;		/* until its last commit */
+	char	   *sqlstate;		/* the error that ended it; NULL */
+	char	   *message;
+
+	/* of the view */
+	Oid			target;
+	Oid			owner;			/* of the target */
+	AttrNumber	column;
+	int			n_keys;
+	LlamaSyncKey *keys;
+	Bitmapset  *sources;		/* attribute numbers of the target */
+	Node	   *expression;
+	int			varno;			/* the target's number in it */
+} LlamaSync;
+
+/* ----------------------------------------------------------------
+ *		sync_registry.c
+ * ----------------------------------------------------------------
+ */
+
+/*
+ * The registry's table: it is in the same schema as the calling function, which
+ * is the extension's, wherever that was moved.
+ */
+extern Oid	llama_sync_registry(Oid function);
+
+/*
+ * Syncs of the registry: all of them, those of one table, or the one of a
+ * table's column; or by id, NULL if there is none.  Without privileges: what
+ * may be done with them is checked by llama_sync_check_owner.
+ */
+extern List *llama_sync_list(Oid registry, Oid target, const char *column);
+extern LlamaSync *llama_sync_by_id(Oid registry, const char *id);
+
+/* InvalidOid when there is no such relation. */
+extern Oid	llama_sync_relation_owner(Oid relation);
+
+/* May the current user act for the target's owner?  The other raises 42501. */
+extern bool llama_sync_is_owner(const LlamaSync *sync);
+extern void llama_sync_check_owner(const LlamaSync *sync);
+
+/*
+ * Run a statement on the registry as its owner.  "%s" in it stands for the
+ * table; $1, $2, ... are values of the types.  Needs an SPI connection.
+ */
+extern void llama_sync_registry_execute(Oid registry, const char *statement, int n_values,
+										Oid *types, Datum *values, const char *nulls);
+
+/* ----------------------------------------------------------------
+ *		sync_sql.c
+ * ----------------------------------------------------------------
+ */
+
+/*
+ * A statement about a sync.  In the template
+ *	$queue $target $view	are the relations, $column the column's name;
+ *	$differ					is the function that tells whether two rows differ
+ *	$value					is the expression, on the target as "t"
+ *	$names					is key1, key2, ...
+ *	$keys(a)				is a.key1, a.key2, ...
+ *	$same(a,b)				says that a.key1, ... equal b.key1, ...
+ *	$columns(t)				is the key's columns in the target, t.id, ...
+ *	$match(t,a)				says that t.id, ... equal a.key1, ...
+ *	$equal(t,u)				says that t.id, ... equal u.id, ...
+ *	$sources(t)				is the columns that the expression reads
+ * and $1 is a parameter.  Everything is qualified, so that the statement means
+ * the same under every search_path; templates do so with operators.
+ */
+extern char *llama_sync_sql(const LlamaSync *sync, const char *template);
+
+/*
+ * A condition on target "t" for what comes after the position that is given as
+ * the keys' text forms.
+ */
+extern char *llama_sync_after(const LlamaSync *sync, List *position);
+
+/* Names for messages and statements. */
+extern char *llama_sync_relation(Oid relation);
+extern char *llama_sync_column(const LlamaSync *sync);
+
+#endif							/* LLAMA3_SYNC_H */

@@ -1,0 +1,722 @@
+/*-------------------------------------------------------------------------
+ *
+ * sync_run.c
+ *	  Filling the column of a sync, batch by batch.
+ *
+ * A batch is one transaction:
+ *	1. pick entries of the queue, oldest first;
+ *	2. compute their values from the definition, without locking anything:
+ *	   this is where the model works, and nobody waits for it;
+ *	3. lock those rows of the target that nobody else has locked;
+ *	4. with a fresh snapshot, delete the entries whose version is still the one
+ *	   that was picked, and write the values of exactly those.
+ * A row that has changed since step 1 has another version by step 4: whoever
+ * changed it has committed, or else would hold its lock.  So a value is never
+ * older than its row, and a change is never lost.  A crash undoes the batch.
+ *
+ * What a batch reads in step 1 and computes in step 2 is kept in tuple stores
+ * that later statements see as relations, as triggers see transition tables;
+ * so values may be of any type.
+ *
+ * When a batch fails it is halved until the row at fault is alone.  If the
+ * error is the row's, it is written to its entry, which is then left alone
+ * until the row changes; if it may be the server's (a model that is not loaded,
+ * say), the entry goes to the end of the queue, and after a few of them the run
+ * gives up with the error.
+ *
+ * Rows that were there before the sync are queued a batch at a time, whenever
+ * the queue is empty, in the order of their keys.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/tupdesc.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "executor/tstoreReceiver.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "storage/itemptr.h"
+#include "storage/lmgr.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/tuplestore.h"
+
+#include "sync.h"
+#include "sync_expression.h"
+
+/* So many rows in a row with errors that may be the server's end a run. */
+#define MAX_SERVER_ERRORS	3
+
+/* Queueing a key can wait for who has queued it without committing. */
+#define FILL_LOCK_TIMEOUT	"50ms"
+
+PG_FUNCTION_INFO_V1(llama_sync_run);
+
+typedef enum StepResult
+{
+	STEP_WORKED,				/* there may be more */
+	STEP_DONE,					/* nothing that can be done is left */
+	STEP_GONE,					/* the sync is removed or paused */
+	STEP_FAILED					/* run->error says why */
+} StepResult;
+
+/* A run, which goes over many transactions; in PortalContext. */
+typedef struct SyncRun
+{
+	Oid			registry;
+	char	   *id;
+	TimestampTz started;
+	int			size;			/* rows of the next batch */
+	bool		one_by_one;		/* queue one old row, not a batch of them */
+	int			n_server_errors;	/* in a row */
+	ErrorData  *server_error;	/* the last of them, whether in a row or not */
+	Datum	   *locked;			/* places of entries whose rows are locked */
+	int			n_locked;
+	int64		n_filled;
+	int64		n_failed;
+	ErrorData  *error;
+	MemoryContext memory;
+} SyncRun;
+
+/* The batch in work; in the memory of its transaction. */
+typedef struct Batch
+{
+	LlamaSync  *sync;
+	SyncRun    *run;
+	int64		n_picked;
+	int64		n_filled;
+	ItemPointerData place;		/* of the only entry, when n_picked is 1 */
+	Datum		version;
+} Batch;
+
+/* ----------------------------------------------------------------
+ *		Statements and what they leave
+ * ----------------------------------------------------------------
+ */
+
+static SPIExecuteOptions
+options_for(ParamListInfo params, DestReceiver *dest)
+{
+	SPIExecuteOptions options;
+
+	memset(&options, 0, sizeof(options));
+	options.params = params;
+	options.dest = dest;
+	return options;
+}
+
+static ParamListInfo
+make_params(int n, const Oid *types, const Datum *values)
+{
+	ParamListInfo params = makeParamList(n);
+
+	for (int i = 0; i < n; i++)
+	{
+		params->params[i].value = values[i];
+		params->params[i].isnull = false;
+		params->params[i].pflags = PARAM_FLAG_CONST;
+		params->params[i].ptype = types[i];
+	}
+	return params;
+}
+
+static void
+execute(const LlamaSync *sync, const char *template, ParamListInfo params)
+{
+	SPIExecuteOptions options = options_for(params, NULL);
+	char	   *sql = llama_sync_sql(sync, template);
+	int			result = SPI_execute_extended(sql, &options);
+
+	if (result < 0)
+		elog(ERROR, "statement of a sync failed: %s: %s", SPI_result_code_string(result), sql);
+}
+
+/* Keep the rows of a query as relation "name" of later statements; how many. */
+static int64
+keep(const LlamaSync *sync, const char *name, const char *template, ParamListInfo params)
+{
+	EphemeralNamedRelation relation = palloc0(sizeof(EphemeralNamedRelationData));
+	Tuplestorestate *rows = tuplestore_begin_heap(true, false, work_mem);
+	DestReceiver *dest = CreateDestReceiver(DestTuplestore);
+	SPIExecuteOptions options = options_for(params, dest);
+	SPIPrepareOptions prepare;
+	char	   *sql = llama_sync_sql(sync, template);
+	SPIPlanPtr	plan;
+	CachedPlanSource *source;
+
+	memset(&prepare, 0, sizeof(prepare));
+	if (params != NULL)
+	{
+		prepare.parserSetup = params->parserSetup;
+		prepare.parserSetupArg = params->parserSetupArg;
+	}
+	prepare.parseMode = RAW_PARSE_DEFAULT;
+	plan = SPI_prepare_extended(sql, &prepare);
+	if (plan == NULL)
+		elog(ERROR, "query of a sync failed: %s", sql);
+	source = linitial(SPI_plan_get_plan_sources(plan));
+	relation->md.tupdesc = CreateTupleDescCopy(source->resultDesc);
+	SetTuplestoreDestReceiverParams(dest, rows, CurrentMemoryContext, false, NULL, NULL);
+	if (SPI_execute_plan_extended(plan, &options) < 0)
+		elog(ERROR, "query of a sync failed: %s", sql);
+	dest->rDestroy(dest);
+
+	relation->md.name = pstrdup(name);
+	relation->md.enrtype = ENR_NAMED_TUPLESTORE;
+	relation->md.enrtuples = tuplestore_tuple_count(rows);
+	relation->reldata = rows;
+	if (SPI_register_relation(relation) != SPI_OK_REL_REGISTER)
+		elog(ERROR, "could not register relation \"%s\"", name);
+	return tuplestore_tuple_count(rows);
+}
+
+/* ----------------------------------------------------------------
+ *		A batch
+ * ----------------------------------------------------------------
+ */
+
+static const char pick_sql[] =
+"SELECT $keys(q), q.version, q.ctid AS place FROM $queue q"
+" WHERE q.sqlstate IS NULL AND q.queued_at OPERATOR(pg_catalog.<=) $1"
+" AND (q.tried_at IS NULL OR q.tried_at OPERATOR(pg_catalog.<) $1)"
+" AND q.ctid OPERATOR(pg_catalog.<>) ALL ($2)"
+" ORDER BY q.tried_at NULLS FIRST, q.queued_at, $keys(q) LIMIT $3";
+
+/*
+ * Not by way of the view: a view with a volatile function in it would compute
+ * the whole table before the join.
+ */
+static const char compute_sql[] =
+"SELECT $keys(p), p.version, p.place, $value AS value FROM picked p JOIN $target t ON $match(t,p)";
+
+/* Entries whose rows were deleted by a statement that ran no triggers. */
+static const char gone_sql[] =
+"DELETE FROM $queue q WHERE q.ctid OPERATOR(pg_catalog.=) ANY (ARRAY("
+"SELECT s.ctid FROM $queue s JOIN picked p ON $same(s,p)"
+" AND s.version OPERATOR(pg_catalog.=) p.version"
+" WHERE NOT EXISTS (SELECT FROM $target t WHERE $match(t,p)) FOR UPDATE OF s SKIP LOCKED))";
+
+static const char lock_sql[] =
+"SELECT $keys(c), c.version, c.place, c.value FROM computed c JOIN $target t ON $match(t,c)"
+" FOR NO KEY UPDATE OF t SKIP LOCKED";
+
+static const char locked_sql[] =
+"SELECT c.place FROM computed c WHERE NOT EXISTS"
+" (SELECT FROM ready r WHERE r.place OPERATOR(pg_catalog.=) c.place)";
+
+static const char write_sql[] =
+"WITH done AS (DELETE FROM $queue q USING ready r WHERE $same(q,r)"
+" AND q.version OPERATOR(pg_catalog.=) r.version RETURNING $keys(q))"
+" UPDATE $target t SET $column = r.value FROM ready r JOIN done d ON $same(d,r) WHERE $match(t,r)";
+
+static Datum
+places_array(SyncRun *run)
+{
+	return PointerGetDatum(construct_array(run->locked, run->n_locked, TIDOID,
+										   sizeof(ItemPointerData), false, TYPALIGN_SHORT));
+}
+
+static void
+pick(Batch *batch)
+{
+	Oid			types[] = {TIMESTAMPTZOID, TIDARRAYOID, INT8OID};
+	Datum		values[] = {
+		TimestampTzGetDatum(batch->run->started), places_array(batch->run),
+		Int64GetDatum(batch->run->size)
+	};
+
+	batch->n_picked = keep(batch->sync, "picked", pick_sql, make_params(3, types, values));
+	if (batch->n_picked == 1)
+	{
+		bool		isnull;
+
+		execute(batch->sync, "SELECT place, version FROM picked", NULL);
+		batch->place = *(ItemPointer) DatumGetPointer(SPI_getbinval(SPI_tuptable->vals[0],
+																	SPI_tuptable->tupdesc, 1,
+																	&isnull));
+		batch->version = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull);
+	}
+}
+
+/* They are not picked again in this run. */
+static void
+remember_locked(Batch *batch)
+{
+	SyncRun    *run = batch->run;
+	MemoryContext old;
+
+	execute(batch->sync, locked_sql, NULL);
+	old = MemoryContextSwitchTo(run->memory);
+	run->locked = run->locked == NULL ? palloc(SPI_processed * sizeof(Datum)) :
+		repalloc(run->locked, (run->n_locked + SPI_processed) * sizeof(Datum));
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool		isnull;
+		Datum		place = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull);
+
+		run->locked[run->n_locked++] = datumCopy(place, false, sizeof(ItemPointerData));
+	}
+	MemoryContextSwitchTo(old);
+}
+
+static void
+fill_batch(Batch *batch)
+{
+	int64		n_computed;
+	int64		n_ready;
+
+	pick(batch);
+	if (batch->n_picked == 0)
+		return;
+	n_computed = keep(batch->sync, "computed", compute_sql, NULL);
+	if (n_computed < batch->n_picked)
+		execute(batch->sync, gone_sql, NULL);
+	n_ready = keep(batch->sync, "ready", lock_sql, NULL);
+	if (n_ready < n_computed)
+		remember_locked(batch);
+	execute(batch->sync, write_sql, NULL);
+	batch->n_filled = SPI_processed;
+}
+
+/* ----------------------------------------------------------------
+ *		Rows that were there before
+ * ----------------------------------------------------------------
+ */
+
+/*
+ * Queue the next rows and return how many they were, with the keys of the last
+ * in "position".  The keys' text forms do not depend on the session's settings.
+ */
+static int
+queue_old_rows(Batch *batch, int n_rows, List **position)
+{
+	LlamaSync  *sync = batch->sync;
+	Oid			types[] = {TIMESTAMPTZOID};
+	Datum		values[] = {TimestampTzGetDatum(batch->run->started)};
+	StringInfoData sql;
+	int			n;
+
+	(void) set_config_option("datestyle", "ISO", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("intervalstyle", "postgres", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("extra_float_digits", "1", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("lock_timeout", FILL_LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+
+	initStringInfo(&sql);
+	appendStringInfoString(&sql, "SELECT $columns(t) FROM $target t WHERE true");
+	if (strcmp(sync->fill, "null") == 0)
+		appendStringInfoString(&sql, " AND t.$column IS NULL");
+	if (sync->position != NIL)
+		appendStringInfo(&sql, " AND %s", llama_sync_after(sync, sync->position));
+	appendStringInfo(&sql, " ORDER BY $columns(t) LIMIT %d", n_rows);
+	n = keep(sync, "old", psprintf("SELECT * FROM (%s) o ($names)", sql.data), NULL);
+	execute(sync, "INSERT INTO $queue AS q ($names, queued_at) SELECT $keys(o), $1 FROM old o"
+			" ON CONFLICT DO NOTHING", make_params(1, types, values));
+	*position = NIL;
+	if (n == 0)
+		return 0;
+	execute(sync, psprintf("SELECT $keys(o) FROM old o OFFSET %d", n - 1), NULL);
+	for (int i = 0; i < sync->n_keys; i++)
+		*position = lappend(*position, SPI_getvalue(SPI_tuptable->vals[0],
+													SPI_tuptable->tupdesc, i + 1));
+	return n;
+}
+
+static void
+save_position(Batch *batch, bool finished, List *position)
+{
+	Oid			types[] = {OIDOID, TEXTARRAYOID};
+	Datum		values[2] = {ObjectIdGetDatum(batch->sync->view)};
+	char		nulls[] = {' ', finished ? 'n' : ' '};
+	Datum	   *items = palloc(sizeof(Datum) * (list_length(position) + 1));
+	int			n = 0;
+	ListCell   *cell;
+
+	foreach(cell, position)
+		items[n++] = CStringGetTextDatum(lfirst(cell));
+	values[1] = PointerGetDatum(construct_array(items, n, TEXTOID, -1, false, TYPALIGN_INT));
+	llama_sync_registry_execute(batch->run->registry,
+								"UPDATE %s SET position = $2, fill = CASE WHEN $2 IS NULL THEN NULL ELSE fill END"
+								" WHERE definition OPERATOR(pg_catalog.=) $1",
+								2, types, values, nulls);
+}
+
+/* ----------------------------------------------------------------
+ *		In a subtransaction, as the owner
+ * ----------------------------------------------------------------
+ */
+
+/*
+ * Under the search_path of who made the sync.  Who fills the column of somebody
+ * else's table does so with the owner's rights and no way back to his own; the
+ * price is that constraints which are deferred fail then.
+ */
+static void
+enter_owner(const LlamaSync *sync)
+{
+	Oid			user;
+	int			context;
+
+	(void) set_config_option("search_path", sync->search_path, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("row_security", "off", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	GetUserIdAndSecContext(&user, &context);
+	if (user != sync->owner)
+		SetUserIdAndSecContext(sync->owner, context | SECURITY_LOCAL_USERID_CHANGE |
+							   SECURITY_RESTRICTED_OPERATION);
+}
+
+typedef void (*BatchWork) (Batch *batch, void *argument);
+
+/*
+ * Do the work in a subtransaction; false when it failed, with the error in the
+ * run.  A cancel is not for us.
+ */
+static bool
+attempt(Batch *batch, BatchWork work, void *argument)
+{
+	MemoryContext memory = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool done = false;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(memory);
+	PG_TRY();
+	{
+		int			nest = NewGUCNestLevel();
+		Oid			user;
+		int			context;
+
+		GetUserIdAndSecContext(&user, &context);
+		enter_owner(batch->sync);
+		SPI_connect();
+		work(batch, argument);
+		if (user == batch->sync->owner)
+			execute(batch->sync, "SET CONSTRAINTS ALL IMMEDIATE", NULL);
+		SPI_finish();
+		SetUserIdAndSecContext(user, context);
+		AtEOXact_GUC(true, nest);
+		ReleaseCurrentSubTransaction();
+		done = true;
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(batch->run->memory);
+		batch->run->error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(memory);
+	CurrentResourceOwner = owner;
+	if (!done && batch->run->error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+		ReThrowError(batch->run->error);
+	return done;
+}
+
+static void
+work_batch(Batch *batch, void *argument)
+{
+	fill_batch(batch);
+}
+
+typedef struct OldRows
+{
+	int			wanted;
+	int			found;
+	List	   *position;
+} OldRows;
+
+static void
+work_old_rows(Batch *batch, void *argument)
+{
+	OldRows    *rows = argument;
+	MemoryContext old;
+	List	   *position;
+	ListCell   *cell;
+
+	rows->found = queue_old_rows(batch, rows->wanted, &position);
+	old = MemoryContextSwitchTo(batch->run->memory);
+	foreach(cell, position)
+		rows->position = lappend(rows->position, pstrdup(lfirst(cell)));
+	MemoryContextSwitchTo(old);
+}
+
+/* ----------------------------------------------------------------
+ *		Errors
+ * ----------------------------------------------------------------
+ */
+
+/*
+ * Errors that say nothing about the row: of the connection, the transaction,
+ * the statement's names and rights, resources, the server's state.
+ */
+static bool
+may_be_servers(int sqlstate)
+{
+	int			category = ERRCODE_TO_CATEGORY(sqlstate);
+
+	return category == ERRCODE_CONNECTION_EXCEPTION ||
+		category == ERRCODE_INVALID_TRANSACTION_STATE ||
+		category == ERRCODE_TRANSACTION_ROLLBACK ||
+		category == ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION ||
+		category == ERRCODE_INSUFFICIENT_RESOURCES ||
+		category == ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE ||
+		category == ERRCODE_OPERATOR_INTERVENTION ||
+		category == ERRCODE_SYSTEM_ERROR;
+}
+
+#define THIS_ENTRY \
+	" WHERE q.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT s.ctid FROM $queue s" \
+	" WHERE s.ctid OPERATOR(pg_catalog.=) $1 AND s.version OPERATOR(pg_catalog.=) $2" \
+	" FOR UPDATE SKIP LOCKED))"
+
+/* Mark the entry that was alone in its batch. */
+static void
+work_mark(Batch *batch, void *argument)
+{
+	ErrorData  *error = argument;
+	Oid			types[] = {TIDOID, XID8OID, TEXTOID, TEXTOID};
+	Datum		values[] = {
+		PointerGetDatum(&batch->place), batch->version,
+		CStringGetTextDatum(unpack_sql_state(error->sqlerrcode)),
+		CStringGetTextDatum(error->message)
+	};
+
+	if (may_be_servers(error->sqlerrcode))
+		execute(batch->sync, "UPDATE $queue q SET tried_at = pg_catalog.clock_timestamp()" THIS_ENTRY,
+				make_params(2, types, values));
+	else
+		execute(batch->sync, "UPDATE $queue q SET sqlstate = $3, message = $4,"
+				" tried_at = pg_catalog.clock_timestamp()" THIS_ENTRY,
+				make_params(4, types, values));
+}
+
+/* After a batch failed: fewer rows, or the row is found. */
+static StepResult
+handle_failure(Batch *batch)
+{
+	SyncRun    *run = batch->run;
+	ErrorData  *error = run->error;
+
+	if (batch->n_picked > 1)
+	{
+		run->size = batch->n_picked / 2;
+		return STEP_WORKED;
+	}
+	/* Nothing was picked: it is not about a row. */
+	if (batch->n_picked == 0 || !attempt(batch, work_mark, error))
+		return STEP_FAILED;
+	if (!may_be_servers(error->sqlerrcode))
+	{
+		run->n_failed++;
+		return STEP_WORKED;
+	}
+	run->server_error = error;
+	return ++run->n_server_errors < MAX_SERVER_ERRORS ? STEP_WORKED : STEP_FAILED;
+}
+
+/* ----------------------------------------------------------------
+ *		Steps and runs
+ * ----------------------------------------------------------------
+ */
+
+/* The queue is empty: bring the next old rows into it. */
+static StepResult
+step_old_rows(Batch *batch)
+{
+	SyncRun    *run = batch->run;
+	OldRows		rows = {.wanted = run->one_by_one ? 1 : batch->sync->batch_rows};
+
+	if (batch->sync->fill == NULL)
+		return STEP_DONE;
+	if (!attempt(batch, work_old_rows, &rows))
+	{
+		if (run->error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+			return STEP_FAILED;
+		if (run->one_by_one)
+			return STEP_DONE;
+		run->one_by_one = true;
+		return STEP_WORKED;
+	}
+	run->one_by_one = false;
+	save_position(batch, rows.found < rows.wanted, rows.position);
+	return STEP_WORKED;
+}
+
+/* What the views show of this run. */
+static void
+report(Batch *batch, bool failed)
+{
+	SyncRun    *run = batch->run;
+	Oid			types[] = {OIDOID, INT8OID, INT8OID, TIMESTAMPTZOID, TEXTOID, TEXTOID};
+	Datum		values[] = {
+		ObjectIdGetDatum(batch->sync->view), Int64GetDatum(batch->n_filled),
+		Int64GetDatum(run->n_filled), TimestampTzGetDatum(run->started),
+		failed ? CStringGetTextDatum(unpack_sql_state(run->error->sqlerrcode)) : (Datum) 0,
+		failed ? CStringGetTextDatum(run->error->message) : (Datum) 0
+	};
+	char		nulls[] = {' ', ' ', ' ', ' ', failed ? ' ' : 'n', failed ? ' ' : 'n'};
+
+	llama_sync_registry_execute(run->registry,
+								"UPDATE %s SET rows_filled = rows_filled OPERATOR(pg_catalog.+) $2, run_rows = $3, run_started = $4,"
+								" run_ended = pg_catalog.clock_timestamp(), sqlstate = $5, message = $6"
+								" WHERE definition OPERATOR(pg_catalog.=) $1",
+								lengthof(types), types, values, nulls);
+}
+
+/* Nothing is left to do but what the server's errors kept from being done. */
+static StepResult
+finish(SyncRun *run, StepResult result)
+{
+	if (result != STEP_DONE || run->server_error == NULL)
+		return result;
+	run->error = run->server_error;
+	return STEP_FAILED;
+}
+
+static StepResult
+step_in_transaction(SyncRun *run, LlamaSync *sync)
+{
+	Batch		batch = {.sync = sync, .run = run};
+	StepResult	result;
+
+	if (!attempt(&batch, work_batch, NULL))
+		result = handle_failure(&batch);
+	else if (batch.n_picked == 0)
+		result = finish(run, step_old_rows(&batch));
+	else
+	{
+		run->n_server_errors = 0;
+		run->n_filled += batch.n_filled;
+		run->size = Min(sync->batch_rows, run->size * 2);
+		result = STEP_WORKED;
+	}
+	if (batch.n_filled > 0 || result != STEP_WORKED)
+		report(&batch, result == STEP_FAILED);
+	return result;
+}
+
+/* One transaction's work; the caller commits. */
+static StepResult
+step(SyncRun *run)
+{
+	LlamaSync  *sync = llama_sync_by_id(run->registry, run->id);
+	Relation	rel;
+	StepResult	result;
+
+	if (sync == NULL)
+		return STEP_GONE;
+	llama_sync_check_owner(sync);
+	LockRelationOid(sync->view, LLAMA_SYNC_LOCK);
+	/* It may have changed while we waited. */
+	sync = llama_sync_by_id(run->registry, run->id);
+	if (sync == NULL || sync->paused)
+		return STEP_GONE;
+	rel = table_open(sync->target, AccessShareLock);
+	llama_sync_check_target(rel);
+	table_close(rel, NoLock);
+	if (run->size == 0)
+		run->size = sync->batch_rows;
+	SPI_connect();
+	result = step_in_transaction(run, sync);
+	SPI_finish();
+	return result;
+}
+
+static void
+run_sync(Oid registry, const char *id)
+{
+	MemoryContext memory = AllocSetContextCreate(CurrentMemoryContext, "llama3 sync",
+												 ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(memory);
+	SyncRun    *run = palloc0(sizeof(SyncRun));
+	MemoryContext batch_memory = AllocSetContextCreate(memory, "llama3 sync batch",
+													   ALLOCSET_DEFAULT_SIZES);
+	StepResult	result;
+
+	run->registry = registry;
+	run->id = pstrdup(id);
+	run->started = GetCurrentTimestamp();
+	run->memory = memory;
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		MemoryContextSwitchTo(batch_memory);
+		result = step(run);
+		MemoryContextSwitchTo(memory);
+		MemoryContextReset(batch_memory);
+		SPI_commit();
+	} while (result == STEP_WORKED);
+
+	if (result == STEP_FAILED)
+		ReThrowError(run->error);
+	if (run->n_locked > 0)
+		ereport(NOTICE,
+				(errmsg_plural("%d row is locked by others and was left for the next run",
+							   "%d rows are locked by others and were left for the next run",
+							   run->n_locked, run->n_locked)));
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(memory);
+}
+
+Datum
+llama_sync_run(PG_FUNCTION_ARGS)
+{
+	Oid			registry = llama_sync_registry(fcinfo->flinfo->fn_oid);
+	Oid			target = PG_ARGISNULL(0) ? InvalidOid : PG_GETARG_OID(0);
+	char	   *column = PG_ARGISNULL(1) ? NULL : pstrdup(NameStr(*PG_GETARG_NAME(1)));
+	List	   *list;
+	ListCell   *cell;
+	bool		atomic = fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) ||
+		castNode(CallContext, fcinfo->context)->atomic;
+
+	if (atomic)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
+				 errmsg("llama_sync_run cannot run inside a transaction block"),
+				 errdetail("It commits each batch.")));
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TRANSACTION_STATE),
+				 errmsg("llama_sync_run needs the isolation level read committed")));
+	list = llama_sync_list(registry, target, column);
+	if (list == NIL && OidIsValid(target))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("no column of table \"%s\" is kept in step",
+						get_rel_name(target) ? get_rel_name(target) : "?")));
+
+	SPI_connect_ext(SPI_OPT_NONATOMIC);
+	foreach(cell, list)
+	{
+		LlamaSync  *sync = lfirst(cell);
+
+		/* Without a table: all that the caller may. */
+		if (!OidIsValid(target) && !llama_sync_is_owner(sync))
+			continue;
+		if (sync->paused)
+			ereport(NOTICE,
+					(errmsg("column \"%s\" of table \"%s\" is paused",
+							llama_sync_column(sync), get_rel_name(sync->target))));
+		else
+			run_sync(registry, sync->id);
+	}
+	SPI_finish();
+	PG_RETURN_VOID();
+}

@@ -756,10 +756,16 @@ REVOKE ALL ON FUNCTION llama_result_cache_reset() FROM PUBLIC;
  * session, or by a background worker that is connected as the job's owner.
  *
  * What a kind must keep: its procedure (job bigint) works in transactions of its
- * own, one a batch; the transaction that changes the target also writes
- * _llama_job_advance, so that a crash leaves both or neither; that returns
- * false when the job is to stop, for it was cancelled.  What
- * it needs to go on where it stopped is in resume_at.
+ * own, one a batch; the transaction that changes the target also calls
+ * _llama_job_advance, so that a crash leaves both or neither.  That returns
+ * false when the job is to stop, because it was cancelled.  What the kind needs
+ * to go on where it stopped is in resume_at.  A new kind has a WHEN in
+ * _llama_job_run and makes its rows with _llama_job_define.
+ *
+ * A background job that is queued, or running and not attached to a process
+ * (_llama_jobs_attached), is started by the launcher, which looks (_llama_jobs_due)
+ * in a database when a transaction that called _llama_job_wake has committed
+ * there, and in all of them when it starts itself.
  *
  * A job's text runs with the rights of its owner, in a session of the owner,
  * as if typed there; nothing here is SECURITY DEFINER.  Everybody may add jobs
@@ -859,6 +865,15 @@ CREATE FUNCTION _llama_job_tokens() RETURNS bigint
 	AS 'MODULE_PATHNAME', 'llama_job_tokens' LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION _llama_job_tokens() IS
 	'internal: tokens that this process''s calls have cost since _llama_job_attach';
+
+CREATE FUNCTION _llama_job_rate() RETURNS double precision
+	AS 'MODULE_PATHNAME', 'llama_job_rate' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION _llama_job_rate() IS 'internal: llama3.job_rows_per_second as it is now, NULL for no limit';
+
+CREATE FUNCTION _llama_job_wake() RETURNS void
+	AS 'MODULE_PATHNAME', 'llama_job_wake' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION _llama_job_wake() IS
+	'internal: when this transaction commits, the launcher looks for jobs in this database; in C: llama_wake_jobs_at_commit';
 
 CREATE FUNCTION _llama_jobs_attached(OUT job bigint, OUT role oid, OUT pid integer)
 	RETURNS SETOF record
@@ -1309,9 +1324,8 @@ COMMENT ON FUNCTION _llama_enrich_step(bigint, _llama_enrich_texts) IS
 	'internal: one batch, in the transaction of the caller';
 
 CREATE FUNCTION _llama_job_pause(n bigint, seconds double precision, rows_per_second double precision)
-	RETURNS double precision LANGUAGE sql STABLE
-	RETURN greatest(n / least(rows_per_second,
-		nullif(pg_catalog.current_setting('llama3.job_rows_per_second', true)::double precision, 0)) - seconds, 0);
+	RETURNS double precision LANGUAGE sql VOLATILE
+	RETURN greatest(n / least(rows_per_second, _llama_job_rate()) - seconds, 0);
 COMMENT ON FUNCTION _llama_job_pause(bigint, float8, float8) IS
 	'internal: seconds to pause after n rows that took so many seconds';
 
@@ -1386,7 +1400,7 @@ DECLARE
 BEGIN
 	PERFORM @extschema@._llama_job_attach(job);
 	UPDATE @extschema@.llama_jobs j SET state = 'running', run_started_at = pg_catalog.clock_timestamp(),
-		run_rows = 0, run_tokens = 0, updated_at = pg_catalog.clock_timestamp()
+		run_rows = 0, run_tokens = 0, updated_at = pg_catalog.clock_timestamp(), sqlstate = NULL, message = NULL
 	WHERE j.id = job AND j.state IN ('queued', 'running') RETURNING j.kind INTO kind;
 	COMMIT;
 	CASE kind
@@ -1422,6 +1436,30 @@ END $$;
 COMMENT ON PROCEDURE llama_enrich(regclass, text, text, integer, float8, boolean) IS
 	'fill columns of a table: UPDATE target SET assignments for the rows where an assigned column IS NULL (and where_clause), committed every batch_rows (1 .. 100000; 500), at most rows_per_second (no limit); rows that fail are left out and told in llama_job_errors, and not tried again without retry_errors; called again it goes on; 42809 not a table, 0A000 a table that it cannot keep track of, 55006 the same job is running, 25001 in a transaction block';
 
+CREATE FUNCTION llama_enrich_start(
+	target regclass,
+	assignments text,
+	where_clause text DEFAULT NULL,
+	batch_rows integer DEFAULT NULL,
+	rows_per_second double precision DEFAULT NULL,
+	retry_errors boolean DEFAULT NULL)
+	RETURNS bigint LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+	job bigint;
+BEGIN
+	IF NOT (SELECT r.rolcanlogin FROM pg_catalog.pg_roles r WHERE r.oid = @extschema@._llama_me()::oid) THEN
+		RAISE EXCEPTION 'role "%" is not permitted to log in', CURRENT_USER
+			USING ERRCODE = 'invalid_authorization_specification',
+				DETAIL = 'A background job is connected as its owner.', HINT = 'Use CALL llama_enrich.';
+	END IF;
+	job := @extschema@._llama_enrich_define(target, assignments, where_clause, batch_rows,
+		rows_per_second, retry_errors, true);
+	PERFORM @extschema@._llama_job_wake();
+	RETURN job;
+END $$;
+COMMENT ON FUNCTION llama_enrich_start(regclass, text, text, integer, float8, boolean) IS
+	'llama_enrich in the background, by a worker with the caller''s role and search_path, from the commit on and also after a restart of the server; the job''s number; 28000 for a role that cannot log in';
+
 CREATE FUNCTION llama_job_cancel(job bigint) RETURNS boolean LANGUAGE plpgsql VOLATILE STRICT
 	SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -1447,6 +1485,95 @@ END $$;
 COMMENT ON FUNCTION llama_job_cancel(bigint) IS
 	'stop a job of one''s own (a superuser: any); finished batches stay; false when it was not to run any more; 42704 no such job, 42501 another''s';
 
+CREATE FUNCTION llama_job_resume(job bigint) RETURNS boolean LANGUAGE plpgsql VOLATILE STRICT
+	SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+	j @extschema@.llama_jobs;
+BEGIN
+	SELECT * INTO j FROM @extschema@.llama_jobs WHERE id = job;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'job % does not exist', job USING ERRCODE = 'undefined_object';
+	END IF;
+	UPDATE @extschema@.llama_jobs SET state = 'queued', background = true, attempts = 0, not_before = NULL,
+		finished_at = NULL, sqlstate = NULL, message = NULL
+	WHERE id = job AND (state IN ('cancelled', 'failed') OR NOT background AND state <> 'done')
+		AND NOT EXISTS (SELECT FROM @extschema@._llama_jobs_attached() a WHERE a.job = job AND a.role = j.owner);
+	IF FOUND THEN
+		PERFORM @extschema@._llama_job_wake();
+		RETURN true;
+	END IF;
+	IF j.state IN ('cancelled', 'failed') THEN
+		RAISE EXCEPTION 'permission denied for job %', job USING ERRCODE = 'insufficient_privilege';
+	END IF;
+	RETURN false;
+END $$;
+COMMENT ON FUNCTION llama_job_resume(bigint) IS
+	'do in the background what is left of a job of one''s own that was cancelled, has failed or was interrupted; false when there is nothing to resume; 42704 no such job, 42501 another''s';
+
+/* What background workers and the launcher call. */
+
+CREATE FUNCTION _llama_jobs_due(OUT job bigint, OUT role oid, OUT at timestamptz)
+	RETURNS SETOF record LANGUAGE plpgsql VOLATILE
+	SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	/* What can never run has failed. */
+	UPDATE @extschema@.llama_jobs j SET state = 'failed', finished_at = clock_timestamp(),
+		sqlstate = x.why[1], message = x.why[2]
+	FROM (SELECT l.id, CASE WHEN r.oid IS NULL THEN ARRAY['42704', 'the owner of the job does not exist any more']
+				WHEN NOT r.rolcanlogin THEN ARRAY['28000', format('role "%s" is not permitted to log in', r.rolname)]
+				WHEN NOT has_database_privilege(r.oid, current_database(), 'CONNECT')
+					THEN ARRAY['42501', format('role "%s" may not connect to the database', r.rolname)]
+				WHEN c.oid IS NULL THEN ARRAY['42P01', 'the table does not exist any more']
+				WHEN l.attempts >= 8 THEN ARRAY[coalesce(l.sqlstate, '57P01'),
+					concat_ws(': ', format('given up after %s attempts without a finished batch', l.attempts), l.message)]
+			END AS why
+		FROM @extschema@.llama_jobs l LEFT JOIN pg_roles r ON r.oid = l.owner::oid
+			LEFT JOIN pg_class c ON c.oid = l.target::oid
+		WHERE l.background AND l.state IN ('queued', 'running')) x
+	WHERE j.id = x.id AND x.why IS NOT NULL
+		AND NOT EXISTS (SELECT FROM @extschema@._llama_jobs_attached() a WHERE a.job = j.id AND a.role = j.owner);
+	RETURN QUERY SELECT j.id, j.owner::oid, coalesce(j.not_before, j.created_at)
+	FROM @extschema@.llama_jobs j
+	WHERE j.background AND j.state IN ('queued', 'running')
+		AND NOT EXISTS (SELECT FROM @extschema@._llama_jobs_attached() a WHERE a.job = j.id AND a.role = j.owner)
+	ORDER BY 3, 1;
+END $$;
+COMMENT ON FUNCTION _llama_jobs_due() IS
+	'internal: background jobs that nobody does, and when to start a worker';
+
+CREATE FUNCTION _llama_job_note_start(job bigint, started boolean) RETURNS void LANGUAGE plpgsql VOLATILE
+	SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+BEGIN
+	IF started THEN
+		UPDATE @extschema@.llama_jobs SET attempts = attempts + 1,
+			not_before = clock_timestamp() + least(power(2, attempts), 60) * interval '1 second' WHERE id = job;
+	ELSE
+		UPDATE @extschema@.llama_jobs SET attempts = attempts - 1, not_before = NULL,
+			sqlstate = '53400', message = 'waiting for a free process: max_worker_processes is reached' WHERE id = job;
+	END IF;
+END $$;
+COMMENT ON FUNCTION _llama_job_note_start(bigint, boolean) IS
+	'internal: a worker is about to be started, after which the next must wait longer and longer, or could not be';
+
+CREATE FUNCTION _llama_job_note_error(job bigint, sqlstate text, message text) RETURNS void LANGUAGE sql VOLATILE
+BEGIN ATOMIC
+	UPDATE llama_jobs j SET
+		state = coalesce(n.state, j.state),
+		finished_at = CASE WHEN n.state IS NOT NULL THEN pg_catalog.clock_timestamp() END,
+		sqlstate = _llama_job_note_error.sqlstate,
+		message = _llama_job_note_error.message
+	FROM (SELECT CASE
+			WHEN _llama_job_note_error.sqlstate = '57014' THEN 'cancelled'
+			WHEN pg_catalog.left(_llama_job_note_error.sqlstate, 2) NOT IN ('08', '40', '53', '57', '58')
+				AND _llama_job_note_error.sqlstate NOT IN ('55006', '55P03') THEN 'failed'
+			END AS state) n
+	WHERE j.id = job AND j.state IN ('queued', 'running');
+END;
+COMMENT ON FUNCTION _llama_job_note_error(bigint, text, text) IS
+	'internal: a worker ended with this error: the job is cancelled, has failed, or is tried again if that may help';
+
 CREATE VIEW llama_job_errors WITH (security_invoker = true) AS
 	SELECT r.job, j.target, r.row_key, r.sqlstate, r.message, r.retry, r.failed_at
 	FROM llama_job_rows r JOIN llama_jobs j ON j.id = r.job
@@ -1467,7 +1594,7 @@ CREATE VIEW llama_progress WITH (security_invoker = true) AS
 		   e.locked AS rows_locked,
 		   j.run_rows / t.seconds AS rows_per_second,
 		   j.run_tokens / t.seconds AS tokens_per_second,
-		   CASE WHEN j.state = 'running' AND j.run_rows > 0
+		   CASE WHEN a.pid IS NOT NULL AND j.run_rows > 0
 				THEN pg_catalog.make_interval(secs => greatest(j.rows_total - j.rows_done - e.failed, 0) * t.seconds / j.run_rows)
 				END AS time_left,
 		   j.created_at, j.run_started_at, j.updated_at, j.finished_at, j.sqlstate, j.message

@@ -15,6 +15,8 @@
 
 #include "nodes/parsenodes.h"
 #include "storage/proc.h"
+#include "tcop/dest.h"
+#include "tcop/pquery.h"
 #include "utils/acl.h"
 #include "utils/wait_event.h"
 
@@ -65,6 +67,17 @@ llama_proc_aclcheck(Oid function, Oid role)
 	return object_aclcheck(ProcedureRelationId, function, role, ACL_EXECUTE);
 #else
 	return pg_proc_aclcheck(function, role, ACL_EXECUTE);
+#endif
+}
+
+/* Run a portal to its end, without output. */
+static inline void
+llama_portal_run(Portal portal)
+{
+#if PG_VERSION_NUM >= 180000
+	(void) PortalRun(portal, FETCH_ALL, true, None_Receiver, None_Receiver, NULL);
+#else
+	(void) PortalRun(portal, FETCH_ALL, true, true, None_Receiver, None_Receiver, NULL);
 #endif
 }
 

@@ -12,6 +12,9 @@
  * transactions of the job, and lets go of it when one of them aborts, or when
  * the process exits; after a crash shared memory is new.
  *
+ * Background jobs are started by the launcher (job_launcher.c), which is told
+ * here in which databases to look.
+ *
  * A slot is found by database, job and role.  The role is part of it because
  * anybody may call llama_job_attach: with a number that is not one of his jobs
  * he keeps nobody from his own.
@@ -26,23 +29,114 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "postmaster/interrupt.h"
 #include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 
+#include "job.h"
 #include "shmem.h"
 
 PG_FUNCTION_INFO_V1(llama_refuse_transaction_block);
 PG_FUNCTION_INFO_V1(llama_job_attach);
 PG_FUNCTION_INFO_V1(llama_job_detach);
 PG_FUNCTION_INFO_V1(llama_job_tokens);
+PG_FUNCTION_INFO_V1(llama_job_rate);
+PG_FUNCTION_INFO_V1(llama_job_wake);
 PG_FUNCTION_INFO_V1(llama_jobs_attached);
 PG_FUNCTION_INFO_V1(llama_job_signal);
 
 /* This process's slot; NULL while it does no job. */
 static LlamaJobSlot *attached = NULL;
 static int64 tokens_before;		/* llama_tokens_used when it began */
+static bool wake_at_commit = false;
 static bool callbacks_registered = false;
+
+bool		llama_job_worker = false;
+
+/* ----------------------------------------------------------------
+ *		Telling the launcher
+ * ----------------------------------------------------------------
+ */
+
+/* Wake the launcher; hold jobs_lock. */
+static void
+wake_launcher(void)
+{
+	if (llama_shared->launcher_pid != 0)
+		SetLatch(&ProcGlobal->allProcs[llama_shared->launcher_proc_number].procLatch);
+}
+
+void
+llama_jobs_due(Oid database, TimestampTz at, bool waiting)
+{
+	LlamaJobDatabase *entry = NULL;
+
+	LWLockAcquire(llama_shared->jobs_lock, LW_EXCLUSIVE);
+	for (int i = 0; i < LLAMA_MAX_JOB_DATABASES; i++)
+	{
+		LlamaJobDatabase *other = &llama_shared->job_databases[i];
+
+		if (other->database == database)
+		{
+			entry = other;
+			break;
+		}
+		if (entry == NULL && other->database == InvalidOid)
+			entry = other;
+	}
+	if (entry == NULL)
+	{
+		/* Too many to remember which. */
+		if (llama_shared->job_databases_due == 0 || at < llama_shared->job_databases_due)
+			llama_shared->job_databases_due = at;
+	}
+	else if (entry->database == InvalidOid)
+		*entry = (LlamaJobDatabase) {database, at, waiting};
+	else
+	{
+		entry->due = Min(entry->due, at);
+		entry->waiting |= waiting;
+	}
+	wake_launcher();
+	LWLockRelease(llama_shared->jobs_lock);
+}
+
+/* There is room for another job: those that wait for it are due. */
+static void
+end_waiting(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	for (int i = 0; i < LLAMA_MAX_JOB_DATABASES; i++)
+	{
+		LlamaJobDatabase *entry = &llama_shared->job_databases[i];
+
+		if (entry->database != InvalidOid && entry->waiting)
+			entry->due = Min(entry->due, now);
+	}
+	wake_launcher();
+}
+
+int
+llama_jobs_in_background(void)
+{
+	int			n = 0;
+
+	LWLockAcquire(llama_shared->jobs_lock, LW_SHARED);
+	for (int i = 0; i < LLAMA_MAX_JOBS; i++)
+		n += llama_shared->jobs[i].pid != 0 && llama_shared->jobs[i].background;
+	LWLockRelease(llama_shared->jobs_lock);
+	return n;
+}
+
+/* ----------------------------------------------------------------
+ *		A process and its job
+ * ----------------------------------------------------------------
+ */
 
 static void
 detach(void)
@@ -50,6 +144,8 @@ detach(void)
 	if (attached == NULL)
 		return;
 	LWLockAcquire(llama_shared->jobs_lock, LW_EXCLUSIVE);
+	if (attached->background)
+		end_waiting();
 	memset(attached, 0, sizeof(*attached));
 	LWLockRelease(llama_shared->jobs_lock);
 	attached = NULL;
@@ -60,12 +156,35 @@ at_transaction_end(XactEvent event, void *arg)
 {
 	if (event == XACT_EVENT_ABORT)
 		detach();
+	/* A prepared transaction's job is found when somebody wakes the launcher next. */
+	if (wake_at_commit && event == XACT_EVENT_COMMIT)
+		llama_jobs_due(MyDatabaseId, GetCurrentTimestamp(), false);
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
+		wake_at_commit = false;
 }
 
 static void
 at_exit(int code, Datum arg)
 {
 	detach();
+}
+
+static void
+register_callbacks(void)
+{
+	if (callbacks_registered)
+		return;
+	RegisterXactCallback(at_transaction_end, NULL);
+	before_shmem_exit(at_exit, 0);
+	callbacks_registered = true;
+}
+
+void
+llama_wake_jobs_at_commit(void)
+{
+	llama_require_preload();
+	register_callbacks();
+	wake_at_commit = true;
 }
 
 /* The slot of a job of this database, or NULL; hold jobs_lock. */
@@ -115,12 +234,7 @@ llama_job_attach(PG_FUNCTION_ARGS)
 	int			pid = 0;
 
 	llama_require_preload();
-	if (!callbacks_registered)
-	{
-		RegisterXactCallback(at_transaction_end, NULL);
-		before_shmem_exit(at_exit, 0);
-		callbacks_registered = true;
-	}
+	register_callbacks();
 	detach();
 
 	LWLockAcquire(llama_shared->jobs_lock, LW_EXCLUSIVE);
@@ -136,6 +250,7 @@ llama_job_attach(PG_FUNCTION_ARGS)
 			slot->job = job;
 			slot->database = MyDatabaseId;
 			slot->role = GetUserId();
+			slot->background = llama_job_worker;
 			attached = slot;
 		}
 	}
@@ -166,6 +281,30 @@ Datum
 llama_job_tokens(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_INT64(llama_tokens_used - tokens_before);
+}
+
+/*
+ * The server's limit of rows in a second, NULL if there is none.  A worker
+ * takes a new one over here; a session does between its statements.
+ */
+Datum
+llama_job_rate(PG_FUNCTION_ARGS)
+{
+	if (llama_job_worker && ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+	}
+	if (llama3_job_rows_per_second == 0)
+		PG_RETURN_NULL();
+	PG_RETURN_FLOAT8(llama3_job_rows_per_second);
+}
+
+Datum
+llama_job_wake(PG_FUNCTION_ARGS)
+{
+	llama_wake_jobs_at_commit();
+	PG_RETURN_VOID();
 }
 
 /* (job, role, pid) of this database's slots. */

@@ -10,7 +10,8 @@
  * Background processes, all registered here:
  *	- "llama3 engine N", llama3.workers of them: run the transformer (worker.c);
  *	- "llama3 loader": loads what llama3.models names, so that reading a file of
- *	  many GB never keeps a worker from answering (loader.c).
+ *	  many GB never keeps a worker from answering (loader.c);
+ *	- "llama3 launcher": starts the workers of background jobs (job_launcher.c).
  *
  * Not preloaded is no error: CREATE EXTENSION works, and the functions that
  * need shared memory raise 55000.
@@ -25,6 +26,7 @@
 #include "storage/ipc.h"
 
 #include "batch.h"
+#include "job.h"
 #include "shmem.h"
 
 PG_MODULE_MAGIC;
@@ -41,14 +43,14 @@ PGDLLEXPORT void llama3_worker_main(Datum arg);
 extern PGDLLEXPORT void llama3_loader_main(Datum arg);
 
 static void
-register_process(const char *name, const char *type, const char *function, int number)
+register_process(const char *name, const char *type, const char *function, int number,
+				 BgWorkerStartTime start)
 {
 	BackgroundWorker worker;
 
 	memset(&worker, 0, sizeof(worker));
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	/* At consistency: standbys answer too. */
-	worker.bgw_start_time = BgWorkerStart_ConsistentState;
+	worker.bgw_start_time = start;
 	worker.bgw_restart_time = LLAMA_RESTART_SECONDS;
 	strlcpy(worker.bgw_library_name, "llama3", BGW_MAXLEN);
 	strlcpy(worker.bgw_function_name, function, BGW_MAXLEN);
@@ -71,13 +73,18 @@ _PG_init(void)
 	/* pg_upgrade must not find anybody who reads files or keeps it waiting. */
 	if (IsBinaryUpgrade)
 		return;
-	register_process("llama3 loader", "llama3 loader", "llama3_loader_main", 0);
+	/* At consistency: standbys answer too.  Jobs write. */
+	register_process("llama3 loader", "llama3 loader", "llama3_loader_main", 0,
+					 BgWorkerStart_ConsistentState);
+	register_process("llama3 launcher", "llama3 launcher", "llama3_launcher_main", 0,
+					 BgWorkerStart_RecoveryFinished);
 	for (int i = 0; i < llama3_workers; i++)
 	{
 		char		name[BGW_MAXLEN];
 
 		snprintf(name, sizeof(name), "llama3 engine %d", i + 1);
-		register_process(name, "llama3 engine", "llama3_worker_main", i);
+		register_process(name, "llama3 engine", "llama3_worker_main", i,
+						 BgWorkerStart_ConsistentState);
 	}
 }
 

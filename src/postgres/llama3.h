@@ -67,6 +67,7 @@ extern char *llama3_cpu_features;
 extern int	llama3_threads;			/* 0: one per CPU */
 extern int	llama3_workers;
 extern int	llama3_job_rows_per_second; /* 0: no limit */
+extern int	llama3_max_jobs;
 extern int	llama3_kv_cache_size;	/* MB, each worker */
 extern int	llama3_kv_cache_type;	/* L3KvType */
 extern bool llama3_prefix_cache;

@@ -33,6 +33,10 @@
 #define KV_CACHE_SIZE_MAX		(16 * 1024 * 1024)
 /* 32,000 tokens of a 1B model, 8,000 of an 8B one. */
 #define KV_CACHE_SIZE_DEFAULT	1024
+#define MAX_JOBS_MIN			0
+#define MAX_JOBS_MAX			32	/* leaves room among LLAMA_MAX_JOBS for calls */
+/* One keeps the engine full; a second so that a long one does not hold up others. */
+#define MAX_JOBS_DEFAULT		2
 #define MAX_SEQUENCES_MIN		1
 #define MAX_SEQUENCES_MAX		1024
 #define MAX_SEQUENCES_DEFAULT	64
@@ -57,6 +61,7 @@ bool		llama3_enable_result_cache = true;
 int			llama3_job_rows_per_second = JOB_ROWS_PER_SECOND_DEFAULT;
 int			llama3_kv_cache_size = KV_CACHE_SIZE_DEFAULT;
 int			llama3_kv_cache_type = L3_KV_F16;
+int			llama3_max_jobs = MAX_JOBS_DEFAULT;
 int			llama3_max_sequences = MAX_SEQUENCES_DEFAULT;
 int			llama3_max_tokens = MAX_TOKENS_DEFAULT;
 char	   *llama3_model_directory = "";
@@ -160,6 +165,12 @@ llama_settings_init(void)
 							 NULL,
 							 &llama3_kv_cache_type, L3_KV_F16, kv_types,
 							 PGC_POSTMASTER, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("llama3.max_jobs",
+							"Sets how many jobs over tables run in the background at once.",
+							"Others wait.  Each takes one of max_worker_processes.",
+							&llama3_max_jobs,
+							MAX_JOBS_DEFAULT, MAX_JOBS_MIN, MAX_JOBS_MAX,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("llama3.max_sequences",
 							"Sets the most requests that an engine worker computes at once.",
 							"Each label that is being scored counts as one.",

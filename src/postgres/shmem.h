@@ -200,7 +200,18 @@ typedef struct LlamaJobSlot
 	int64		job;			/* [J] llama_jobs.id in database */
 	Oid			database;		/* [J] */
 	Oid			role;			/* [J] whose job it is */
+	bool		background;		/* [J] a worker does it */
 } LlamaJobSlot;
+
+#define LLAMA_MAX_JOB_DATABASES	64
+
+/* A database in which the launcher is to look for jobs. */
+typedef struct LlamaJobDatabase
+{
+	Oid			database;		/* [J] InvalidOid: the entry is free */
+	TimestampTz due;			/* [J] when to look */
+	bool		waiting;		/* [J] for another job to end */
+} LlamaJobDatabase;
 
 typedef struct LlamaShared
 {
@@ -237,6 +248,10 @@ typedef struct LlamaShared
 	LlamaWorker workers[LLAMA_MAX_WORKERS];
 
 	LlamaJobSlot jobs[LLAMA_MAX_JOBS];
+	LlamaJobDatabase job_databases[LLAMA_MAX_JOB_DATABASES];
+	TimestampTz job_databases_due;	/* [J] when to look in all of them; 0: never */
+	int			launcher_pid;	/* [J] 0: not alive */
+	int			launcher_proc_number;	/* [J] */
 
 	LlamaBackend *backends;		/* [C] (n_backends) */
 	struct LlamaProgress *progress; /* [C] (n_backends), see progress.c */

@@ -1,6 +1,7 @@
 -- llama_agg and llama_summarize_agg.  The model's weights are random, so that
 -- every token of every prompt shows in the answer.
 SET llama3.enable_batching = on;
+SET llama3.enable_result_cache = off;
 SET llama3.max_tokens = 24;
 CREATE TEMP TABLE mail (id int, product text, body text);
 INSERT INTO mail SELECT i, (ARRAY['boat', 'coat', 'goat'])[1 + i % 3], 'Mail ' || i || repeat(' is about something', i % 7)

@@ -194,7 +194,7 @@ $(foreach v,plain asan tsan fuzz,$(eval $(call VARIANT_RULES,$(v))))
 
 build/plain/encode_stdin: build/plain/test/tokenizer/encode_stdin.o $(ENGINE_plain)
 	$(CC) -pthread -o $@ $^ $(TEST_LIBS)
-build/plain/sample_schemas: build/plain/test/schema/sample_schemas.o $(ENGINE_plain)
+build/plain/schema_texts: build/plain/test/schema/schema_texts.o $(ENGINE_plain)
 	$(CC) -pthread -o $@ $^ $(TEST_LIBS)
 # Not of the tests, but made of the same objects.
 .PHONY: trainer
@@ -208,7 +208,7 @@ build/plain/stream_client: test/client/stream_client.c
 TEST_PROGRAMS_plain = $(addprefix build/plain/,$(UNIT_TESTS) mkmodel \
 	$(if $(wildcard test/kernels/checkkernels.c),checkkernels) \
 	$(if $(wildcard test/tokenizer/encode_stdin.c),encode_stdin) \
-	$(if $(wildcard test/schema/sample_schemas.c),sample_schemas) \
+	$(if $(wildcard test/schema/schema_texts.c),schema_texts) \
 	$(if $(wildcard test/client/stream_client.c),stream_client))
 TEST_PROGRAMS_asan = $(addprefix build/asan/,$(UNIT_TESTS) mkmodel)
 TEST_PROGRAMS_tsan = $(addprefix build/tsan/,$(filter test_pool test_engine test_kv,$(UNIT_TESTS)))

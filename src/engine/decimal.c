@@ -425,7 +425,7 @@ l3_interval_dfa(const L3Interval *interval, bool integers, uint64_t *budget, L3D
 	low = low < -format.largest ? -format.largest : low;
 	high = high > format.largest ? format.largest : high;
 	if (low > format.largest || high < -format.largest)
-		status = l3_error(err, L3_ERR_UNSUPPORTED, "numbers of more than %u digits",
+		status = l3_error(err, L3_ERR_UNSUPPORTED, "numbers of more than %u digits are not supported",
 						  format.integer_digits);
 	else
 	{

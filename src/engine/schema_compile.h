@@ -36,7 +36,7 @@
 #define MAX_ALTERNATIVES	10000	/* after multiplying out, over the whole schema */
 #define MAX_POINTER			300 /* bytes of a JSON Pointer in a message */
 /* Work over all: edges of automata, members of objects looked at. */
-#define COMPILE_BUDGET		((uint64_t) 32 << 20)
+#define COMPILE_BUDGET		((uint64_t) 16 << 20)
 
 /* Types of JSON; a number is an integer or has a fraction. */
 enum

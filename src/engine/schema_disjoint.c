@@ -3,9 +3,11 @@
  * schema_disjoint.c
  *	  Proof that nothing satisfies two conjunctions at once.
  *
- * A "no" means that no proof was found.  What the keywords say is taken by its
- * full meaning here, not by what the grammar makes of it: without "type", all
- * types; without additionalProperties, all names.
+ * A "no" means that no proof was found.  What has to be proved is that no text
+ * which the grammar of one makes is valid for the other.  Validity has its full
+ * meaning here: without additionalProperties, for instance, all names are.  Of
+ * what the grammar makes only the types are taken into account, which without
+ * "type" are those that the keywords are about.
  *
  *-------------------------------------------------------------------------
  */
@@ -15,6 +17,7 @@
 
 #define NONE		UINT32_MAX
 #define MAX_DEPTH	8			/* of members and items that are compared */
+#define DISJOINT_WORK	16		/* of comparing two, besides what it spends */
 
 static bool disjoint(Compiler *c, const Conj *a, const Conj *b, uint32_t depth);
 
@@ -127,7 +130,7 @@ objects_disjoint(Compiler *c, const Conj *a, const Conj *b, uint32_t depth)
 	{
 		const json_t *required = part_get(&c->parts[a->parts[i]], "required");
 
-		for (size_t j = 0; j < json_array_size(required) && schema_spend(c, 16); j++)
+		for (size_t j = 0; j < json_array_size(required) && schema_spend(c, 1); j++)
 		{
 			const char *name = json_string_value(json_array_get(required, j));
 			Conj		in_b = {0};
@@ -167,12 +170,20 @@ arrays_disjoint(Compiler *c, const Conj *conj_a, const Merged *a, const Conj *co
 	return none;
 }
 
+/* Types of the texts that the grammar makes. */
+static unsigned
+types_made(const Merged *merged)
+{
+	return merged->has_type || merged->meant == 0 ? merged->types :
+		merged->types & merged->meant;
+}
+
 /* Both without anyOf. */
 static bool
 merged_disjoint(Compiler *c, const Conj *conj_a, const Merged *a, const Conj *conj_b,
 				const Merged *b, uint32_t depth)
 {
-	unsigned	common = a->types & b->types;
+	unsigned	common = (types_made(a) & b->types) | (a->types & types_made(b));
 
 	if (a->values != NULL)
 		return values_disjoint(c, a, conj_b, b);
@@ -201,7 +212,7 @@ disjoint(Compiler *c, const Conj *a, const Conj *b, uint32_t depth)
 
 	if (a->never || b->never)
 		return true;
-	if (depth > MAX_DEPTH || !schema_spend(c, 1))
+	if (depth > MAX_DEPTH || !schema_spend(c, DISJOINT_WORK))
 		return false;
 	if (choice_a != NONE)
 		return all_ways_disjoint(c, a, choice_a, b, depth);

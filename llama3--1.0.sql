@@ -1513,10 +1513,17 @@ COMMENT ON FUNCTION llama_job_resume(bigint) IS
 
 /* What background workers and the launcher call. */
 
-CREATE FUNCTION _llama_jobs_due(OUT job bigint, OUT role oid, OUT at timestamptz)
+CREATE FUNCTION _llama_jobs_due(no_room boolean, OUT job bigint, OUT role oid, OUT at timestamptz)
 	RETURNS SETOF record LANGUAGE plpgsql VOLATILE
 	SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+	/* Those that the launcher could not start last time have not been tried. */
+	IF no_room THEN
+		UPDATE @extschema@.llama_jobs j SET attempts = 0, not_before = NULL, sqlstate = '53400',
+			message = 'waiting for a free process: max_worker_processes is reached'
+		WHERE j.background AND j.state IN ('queued', 'running')
+			AND NOT EXISTS (SELECT FROM @extschema@._llama_jobs_attached() a WHERE a.job = j.id AND a.role = j.owner);
+	END IF;
 	/* What can never run has failed. */
 	UPDATE @extschema@.llama_jobs j SET state = 'failed', finished_at = clock_timestamp(),
 		sqlstate = x.why[1], message = x.why[2]
@@ -1539,23 +1546,17 @@ BEGIN
 		AND NOT EXISTS (SELECT FROM @extschema@._llama_jobs_attached() a WHERE a.job = j.id AND a.role = j.owner)
 	ORDER BY 3, 1;
 END $$;
-COMMENT ON FUNCTION _llama_jobs_due() IS
-	'internal: background jobs that nobody does, and when to start a worker';
+COMMENT ON FUNCTION _llama_jobs_due(boolean) IS
+	'internal: background jobs that nobody does, and when to start a worker; no_room: there was no free process last time';
 
-CREATE FUNCTION _llama_job_note_start(job bigint, started boolean) RETURNS void LANGUAGE plpgsql VOLATILE
-	SET search_path = pg_catalog, pg_temp AS $$
-#variable_conflict use_variable
-BEGIN
-	IF started THEN
-		UPDATE @extschema@.llama_jobs SET attempts = attempts + 1,
-			not_before = clock_timestamp() + least(power(2, attempts), 60) * interval '1 second' WHERE id = job;
-	ELSE
-		UPDATE @extschema@.llama_jobs SET attempts = attempts - 1, not_before = NULL,
-			sqlstate = '53400', message = 'waiting for a free process: max_worker_processes is reached' WHERE id = job;
-	END IF;
-END $$;
-COMMENT ON FUNCTION _llama_job_note_start(bigint, boolean) IS
-	'internal: a worker is about to be started, after which the next must wait longer and longer, or could not be';
+CREATE FUNCTION _llama_job_note_start(job bigint) RETURNS void LANGUAGE sql VOLATILE
+BEGIN ATOMIC
+	UPDATE llama_jobs SET attempts = attempts + 1,
+		not_before = pg_catalog.clock_timestamp() + least(pg_catalog.power(2, attempts), 60) * interval '1 second'
+	WHERE id = job;
+END;
+COMMENT ON FUNCTION _llama_job_note_start(bigint) IS
+	'internal: a worker is about to be started; the next one, should it fail, has to wait longer each time';
 
 CREATE FUNCTION _llama_job_note_error(job bigint, sqlstate text, message text) RETURNS void LANGUAGE sql VOLATILE
 BEGIN ATOMIC
@@ -1597,16 +1598,24 @@ CREATE VIEW llama_progress WITH (security_invoker = true) AS
 		   CASE WHEN a.pid IS NOT NULL AND j.run_rows > 0
 				THEN pg_catalog.make_interval(secs => greatest(j.rows_total - j.rows_done - e.failed, 0) * t.seconds / j.run_rows)
 				END AS time_left,
-		   j.created_at, j.run_started_at, j.updated_at, j.finished_at, j.sqlstate, j.message
+		   j.created_at, j.run_started_at AS started_at, j.updated_at, j.finished_at, j.sqlstate, j.message
 	FROM llama_jobs j
 		 LEFT JOIN _llama_jobs_attached() a ON a.job = j.id AND a.role = j.owner::oid
 		 CROSS JOIN LATERAL (SELECT nullif(extract(epoch FROM j.updated_at - j.run_started_at), 0)::float8 AS seconds) t
 		 CROSS JOIN LATERAL (
 			SELECT pg_catalog.count(*) FILTER (WHERE NOT r.retry) AS failed,
 				   pg_catalog.count(*) FILTER (WHERE r.retry) AS locked
-			FROM llama_job_rows r WHERE r.job = j.id AND r.sqlstate <> '00000') e;
+			FROM llama_job_rows r WHERE r.job = j.id AND r.sqlstate <> '00000') e
+	UNION ALL
+	SELECT NULL, p.pid, 'statement', p.usesysid::regrole, NULL, 'running',
+		   p.rows_done, p.rows_total, true, NULL, NULL, p.rows_per_second, p.tokens_per_second,
+		   pg_catalog.make_interval(secs => p.seconds_left),
+		   NULL, p.started_at, NULL, NULL, NULL, NULL
+	FROM llama_progress_statements() p
+	WHERE p.datid = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
+		AND NOT EXISTS (SELECT FROM _llama_jobs_attached() a WHERE a.pid = p.pid);
 COMMENT ON VIEW llama_progress IS
-	'jobs over tables: one''s own, with pg_read_all_stats all of this database; as of their last committed batch';
+	'jobs over tables, as of their last committed batch, one''s own or with pg_read_all_stats all of this database; and other statements that run now';
 GRANT SELECT ON llama_progress TO PUBLIC;
 
 /* ---------------------------------------------------------------------

@@ -17,7 +17,7 @@ SELECT count(*) AS updates, count(DISTINCT id) AS of_rows FROM audit;
 SELECT count(*) AS rows, count(p) AS filled, bool_and(p = llama_filter_prob(body, 'is good') AND q = llama_score(body, 'use', 1, 3)) AS right
 FROM items;
 SELECT pid, kind, owner, target, state, rows_done, rows_total, total_is_estimate, rows_failed, rows_locked,
-	rows_per_second > 0 AS rate, tokens_per_second > 0 AS tokens, time_left, finished_at >= run_started_at AS finished, message
+	rows_per_second > 0 AS rate, tokens_per_second > 0 AS tokens, time_left, finished_at >= started_at AS finished, message
 FROM llama_progress;
 
 -- again: the same job, and only rows with a NULL

@@ -42,6 +42,6 @@ extern int	llama_jobs_in_background(void);
 extern char *llama_extension_schema(void);
 
 /* Start a worker; false when the server has no room for another process. */
-extern bool llama_job_start(int64 job, Oid role);
+extern bool llama_job_start(int64 job, Oid database, Oid role);
 
 #endif							/* LLAMA3_JOB_H */

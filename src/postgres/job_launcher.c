@@ -6,8 +6,8 @@
  * "llama3 launcher" is connected to no database.  For each database in which
  * jobs may be due it starts a process, "llama3 job scan", which is connected
  * there as the bootstrap superuser, reads which jobs of llama_jobs are to run,
- * starts their workers, and ends.  It runs one query on the extension's own
- * tables and nothing that a user wrote.
+ * and ends; then the launcher starts their workers.  A scan reads the
+ * extension's own tables and runs nothing that a user wrote.
  *
  * The launcher looks in all databases when it starts: after a crash or a restart
  * of the server, jobs that were running go on.  After that it sleeps until it is
@@ -28,6 +28,7 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_database.h"
+#include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -123,7 +124,29 @@ take_due(List **due, bool *all)
 }
 
 static void
-scan_database(Oid database)
+set_no_room(bool no_room)
+{
+	LWLockAcquire(llama_shared->jobs_lock, LW_EXCLUSIVE);
+	if (no_room && !llama_shared->no_room_for_jobs)
+		ereport(LOG,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("jobs over tables wait for a free process"),
+				 errhint("You might need to increase max_worker_processes.")));
+	llama_shared->no_room_for_jobs = no_room;
+	LWLockRelease(llama_shared->jobs_lock);
+}
+
+/* Look in the database again, when something has changed or after a while. */
+static void
+look_again(Oid database)
+{
+	llama_jobs_due(database, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LLAMA_JOB_ROOM_MS),
+				   true);
+}
+
+/* Run a scan; false when there is no room for its process. */
+static bool
+run_scan(Oid database)
 {
 	BackgroundWorker worker;
 	BackgroundWorkerHandle *handle;
@@ -140,14 +163,37 @@ scan_database(Oid database)
 	worker.bgw_notify_pid = MyProcPid;
 
 	if (!RegisterDynamicBackgroundWorker(&worker, &handle))
-	{
-		llama_jobs_due(database, TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-															 LLAMA_JOB_ROOM_MS), true);
-		return;
-	}
+		return false;
 	if (WaitForBackgroundWorkerShutdown(handle) == BGWH_POSTMASTER_DIED)
 		proc_exit(1);
 	pfree(handle);
+	return true;
+}
+
+/* Look into one database, and start what is to run there. */
+static void
+scan_database(Oid database)
+{
+	LlamaJobStart starts[LLAMA_MAX_JOBS];
+	int			n_starts;
+	bool		room;
+
+	LWLockAcquire(llama_shared->jobs_lock, LW_EXCLUSIVE);
+	llama_shared->n_job_starts = 0;
+	LWLockRelease(llama_shared->jobs_lock);
+	room = run_scan(database);
+	LWLockAcquire(llama_shared->jobs_lock, LW_SHARED);
+	n_starts = llama_shared->n_job_starts;
+	memcpy(starts, llama_shared->job_starts, n_starts * sizeof(starts[0]));
+	LWLockRelease(llama_shared->jobs_lock);
+
+	/* By now the scan's own process is free for a worker. */
+	for (int i = 0; i < n_starts && room; i++)
+		room = llama_job_start(starts[i].job, database, starts[i].role);
+	if (!room)
+		look_again(database);
+	if (!room || n_starts > 0)
+		set_no_room(!room);
 }
 
 static void
@@ -234,107 +280,64 @@ llama3_launcher_main(Datum arg)
  * ----------------------------------------------------------------
  */
 
-typedef struct DueJob
+/* Pass a job to the launcher; false when there is no room for more at once. */
+static bool
+pass_job(int64 job, Oid role, int room)
 {
-	int64		job;
-	Oid			role;
-	TimestampTz at;
-} DueJob;
+	bool		passed = false;
 
-/* Jobs that are to run, by their time.  In a transaction; the array is in context. */
-static int
-read_due_jobs(const char *schema, DueJob **jobs, MemoryContext context)
-{
-	char	   *query = psprintf("SELECT job, role, at FROM %s._llama_jobs_due()", schema);
-
-	if (SPI_execute(query, false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not read the jobs over tables");
-	*jobs = MemoryContextAlloc(context, Max(SPI_processed, 1) * sizeof(DueJob));
-	for (uint64 i = 0; i < SPI_processed; i++)
+	LWLockAcquire(llama_shared->jobs_lock, LW_EXCLUSIVE);
+	if (llama_shared->n_job_starts < Min(room, LLAMA_MAX_JOBS))
 	{
-		HeapTuple	tuple = SPI_tuptable->vals[i];
-		TupleDesc	desc = SPI_tuptable->tupdesc;
-		bool		isnull;
-
-		(*jobs)[i].job = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
-		(*jobs)[i].role = DatumGetObjectId(SPI_getbinval(tuple, desc, 2, &isnull));
-		(*jobs)[i].at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 3, &isnull));
+		llama_shared->job_starts[llama_shared->n_job_starts++] = (LlamaJobStart) {job, role};
+		passed = true;
 	}
-	return (int) SPI_processed;
+	LWLockRelease(llama_shared->jobs_lock);
+	return passed;
 }
 
-/* Note in the job's row what was tried: counted, so that failures get rarer. */
+/* Pass the jobs that are to run now, and note in their rows that they were. */
 static void
-note_start(const char *schema, int64 job, bool started)
-{
-	char	   *query = psprintf("SELECT %s._llama_job_note_start(" INT64_FORMAT ", %s)",
-								 schema, job, started ? "true" : "false");
-
-	if (SPI_execute(query, false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not note the start of a job");
-}
-
-static void
-begin_transaction(void)
-{
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	SPI_connect();
-	PushActiveSnapshot(GetTransactionSnapshot());
-}
-
-static void
-end_transaction(void)
-{
-	PopActiveSnapshot();
-	SPI_finish();
-	CommitTransactionCommand();
-}
-
-/* Start what can be started; tell the launcher when to look again for the rest. */
-static void
-start_due_jobs(const char *schema, const DueJob *jobs, int n_jobs)
+pass_due_jobs(const char *schema)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	int			running = llama_jobs_in_background();
+	int			room = llama3_max_jobs - llama_jobs_in_background();
+	Oid			types[1] = {BOOLOID};
+	Datum		values[1];
+	SPITupleTable *due;
+	uint64		n_due;
 
-	for (int i = 0; i < n_jobs; i++)
+	LWLockAcquire(llama_shared->jobs_lock, LW_SHARED);
+	values[0] = BoolGetDatum(llama_shared->no_room_for_jobs);
+	LWLockRelease(llama_shared->jobs_lock);
+	if (SPI_execute_with_args(psprintf("SELECT job, role, at FROM %s._llama_jobs_due($1)", schema),
+							  1, types, values, NULL, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read the jobs over tables");
+	due = SPI_tuptable;
+	n_due = SPI_processed;
+	for (uint64 i = 0; i < n_due; i++)
 	{
-		bool		started;
+		bool		isnull;
+		int64		job = DatumGetInt64(SPI_getbinval(due->vals[i], due->tupdesc, 1, &isnull));
+		Oid			role = DatumGetObjectId(SPI_getbinval(due->vals[i], due->tupdesc, 2, &isnull));
+		TimestampTz at = DatumGetTimestampTz(SPI_getbinval(due->vals[i], due->tupdesc, 3, &isnull));
 
-		if (jobs[i].at > now)
-		{
-			llama_jobs_due(MyDatabaseId, jobs[i].at, false);
-			continue;
-		}
-		if (running >= llama3_max_jobs)
+		if (at > now)
+			llama_jobs_due(MyDatabaseId, at, false);
+		else if (!pass_job(job, role, room))
 		{
 			llama_jobs_due(MyDatabaseId, TimestampTzPlusMilliseconds(now, LLAMA_JOB_ROOM_MS), true);
 			break;
 		}
-		/* Before the worker can say that it is there. */
-		begin_transaction();
-		note_start(schema, jobs[i].job, true);
-		end_transaction();
-		started = llama_job_start(jobs[i].job, jobs[i].role);
-		if (!started)
-		{
-			begin_transaction();
-			note_start(schema, jobs[i].job, false);
-			end_transaction();
-			llama_jobs_due(MyDatabaseId, TimestampTzPlusMilliseconds(now, LLAMA_JOB_ROOM_MS), true);
-			break;
-		}
-		running++;
+		else if (SPI_execute(psprintf("SELECT %s._llama_job_note_start(" INT64_FORMAT ")", schema, job),
+							 false, 0) != SPI_OK_SELECT)
+			elog(ERROR, "could not note the start of a job");
 	}
 }
 
 void
 llama3_job_scan_main(Datum arg)
 {
-	MemoryContext context;
-	DueJob	   *jobs = NULL;
-	int			n_jobs = 0;
 	char	   *schema;
 
 	pqsignal(SIGTERM, die);
@@ -342,16 +345,15 @@ llama3_job_scan_main(Datum arg)
 	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid, 0);
 	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION);
 
-	context = AllocSetContextCreate(TopMemoryContext, "llama3 job scan", ALLOCSET_DEFAULT_SIZES);
-	begin_transaction();
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
 	schema = llama_extension_schema();
 	if (schema != NULL)
-	{
-		schema = MemoryContextStrdup(context, schema);
-		n_jobs = read_due_jobs(schema, &jobs, context);
-	}
-	end_transaction();
-	MemoryContextSwitchTo(context);
-	start_due_jobs(schema, jobs, n_jobs);
+		pass_due_jobs(schema);
+	PopActiveSnapshot();
+	SPI_finish();
+	CommitTransactionCommand();
 	proc_exit(0);
 }

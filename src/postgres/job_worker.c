@@ -58,10 +58,10 @@ typedef struct JobArguments
 static JobArguments arguments;
 
 bool
-llama_job_start(int64 job, Oid role)
+llama_job_start(int64 job, Oid database, Oid role)
 {
 	BackgroundWorker worker;
-	JobArguments args = {.job = job, .database = MyDatabaseId, .role = role};
+	JobArguments args = {.job = job, .database = database, .role = role};
 
 	StaticAssertStmt(sizeof(args) <= BGW_EXTRALEN, "a worker's arguments fit");
 	memset(&worker, 0, sizeof(worker));

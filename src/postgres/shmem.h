@@ -203,6 +203,13 @@ typedef struct LlamaJobSlot
 	bool		background;		/* [J] a worker does it */
 } LlamaJobSlot;
 
+/* A worker that the launcher is to start. */
+typedef struct LlamaJobStart
+{
+	int64		job;
+	Oid			role;
+} LlamaJobStart;
+
 #define LLAMA_MAX_JOB_DATABASES	64
 
 /* A database in which the launcher is to look for jobs. */
@@ -250,6 +257,9 @@ typedef struct LlamaShared
 	LlamaJobSlot jobs[LLAMA_MAX_JOBS];
 	LlamaJobDatabase job_databases[LLAMA_MAX_JOB_DATABASES];
 	TimestampTz job_databases_due;	/* [J] when to look in all of them; 0: never */
+	LlamaJobStart job_starts[LLAMA_MAX_JOBS];	/* [J] what the last scan found */
+	int			n_job_starts;	/* [J] */
+	bool		no_room_for_jobs;	/* [J] max_worker_processes is reached */
 	int			launcher_pid;	/* [J] 0: not alive */
 	int			launcher_proc_number;	/* [J] */
 

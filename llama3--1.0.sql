@@ -24,17 +24,35 @@
  * Parallel queries.  Workers only put requests into the queue: PARALLEL SAFE.
  * llama_generate_stream must run in the leader, which alone has the client.
  *
- * Cost, in units of cpu_operator_cost (0.0025): what runs the model has 1,000
- * where one pass over the prompt gives the answer and 10,000 where an answer is
- * generated.  So these calls come last among a WHERE clause's conditions, and
- * above a Sort with LIMIT.  A cost in proportion to the time would be a hundred
- * times higher, but then nearly every query would pass jit_above_cost, and JIT
- * takes 24 MB in each backend to compile expressions that wait for the engine;
- * so a query reaches it with 40,000 decisions or 4,000 answers.  What only uses
- * the tokenizer has 100.
+ * Cost.  Functions that run the model have a planner support function, which
+ * gives the planner the time that a call takes: the tokens of the row's text and
+ * of the answer (max_tokens where the call says it), at the speed that this
+ * server has measured.  100,000 of the planner's units are a second: one, a page
+ * read in sequence, is about 10 microseconds.  So these calls come last among a
+ * WHERE clause's conditions, the cheaper of them first, and above a Sort with
+ * LIMIT.  Speeds are rounded to powers of two, so that plans change seldom.
+ * COST, in units of cpu_operator_cost (0.0025), counts where the support function
+ * does not: for a function that was altered to run with settings, as its owner or
+ * not for NULLs.  It is 1,000 where one pass over the prompt gives the answer and
+ * 10,000 where an answer is generated.  What only uses the tokenizer has 100.
+ * A query with calls is not compiled (JIT), whatever it costs, and has parallel
+ * workers only if it would have them without the calls' cost: see planner.c.
+ *
+ * Selectivity.  llama_filter as a condition is expected to be true for the share
+ * of rows that llama3.filter_selectivity says, or, where that is -1, for which it
+ * was true in this database so far (after 100 answers; before, for a third),
+ * rounded to a tenth.
  */
 
 \echo Use "CREATE EXTENSION llama3" to load this file. \quit
+
+/* What the planner asks about the functions that run the model: see "Cost" above. */
+CREATE FUNCTION llama_support(internal)
+	RETURNS internal
+	AS 'MODULE_PATHNAME', 'llama_support'
+	LANGUAGE C STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION llama_support(internal) IS
+	'planner support of the functions that run the model: cost and selectivity';
 
 /* ---------------------------------------------------------------------
  * Generation
@@ -55,7 +73,7 @@ CREATE FUNCTION llama_generate(
 	model text DEFAULT NULL)
 	RETURNS text
 	AS 'MODULE_PATHNAME', 'llama_generate'
-	LANGUAGE C STABLE PARALLEL SAFE COST 10000;
+	LANGUAGE C STABLE PARALLEL SAFE COST 10000 SUPPORT llama_support;
 COMMENT ON FUNCTION llama_generate(text, text, integer, float8, float8, integer, float8, bigint, text[], float8, text) IS
 	'the model''s chat answer to one user turn; max_tokens in tokens; NULL for a NULL prompt; 55000 if the model has no chat form';
 
@@ -72,7 +90,7 @@ CREATE FUNCTION llama_chat(
 	model text DEFAULT NULL)
 	RETURNS text
 	AS 'MODULE_PATHNAME', 'llama_chat'
-	LANGUAGE C STABLE PARALLEL SAFE COST 10000;
+	LANGUAGE C STABLE PARALLEL SAFE COST 10000 SUPPORT llama_support;
 COMMENT ON FUNCTION llama_chat(jsonb, integer, float8, float8, integer, float8, bigint, text[], float8, text) IS
 	'the answer to a chat, [{"role": "system|user|assistant|ipython|tool", "content": text}, ...]; only the first message can be the system''s, and the last must be one to answer; NULL for NULL messages; 22023 for any other shape';
 
@@ -89,7 +107,7 @@ CREATE FUNCTION llama_complete(
 	model text DEFAULT NULL)
 	RETURNS text
 	AS 'MODULE_PATHNAME', 'llama_complete'
-	LANGUAGE C STABLE PARALLEL SAFE COST 10000;
+	LANGUAGE C STABLE PARALLEL SAFE COST 10000 SUPPORT llama_support;
 COMMENT ON FUNCTION llama_complete(text, integer, float8, float8, integer, float8, bigint, text[], float8, text) IS
 	'raw continuation of a text, without a chat form: works with every model; NULL for a NULL prefix';
 
@@ -125,7 +143,7 @@ CREATE FUNCTION llama_classify(
 	model text DEFAULT NULL)
 	RETURNS text
 	AS 'MODULE_PATHNAME', 'llama_classify'
-	LANGUAGE C STABLE PARALLEL SAFE COST 1000;
+	LANGUAGE C STABLE PARALLEL SAFE COST 1000 SUPPORT llama_support;
 COMMENT ON FUNCTION llama_classify(text, text[], text, jsonb, boolean, text) IS
 	'the most probable of 2 to 1000 distinct labels, the first of equals; task says what to look at; examples are [{"input": text, "label": text}, ...]; calibrate divides by the probabilities for a text without content; NULL for a NULL input';
 
@@ -138,7 +156,7 @@ CREATE FUNCTION llama_classify_prob(
 	model text DEFAULT NULL)
 	RETURNS double precision[]
 	AS 'MODULE_PATHNAME', 'llama_classify_prob'
-	LANGUAGE C STABLE PARALLEL SAFE COST 1000;
+	LANGUAGE C STABLE PARALLEL SAFE COST 1000 SUPPORT llama_support;
 COMMENT ON FUNCTION llama_classify_prob(text, text[], text, jsonb, boolean, text) IS
 	'the probability (0 .. 1) of each label, in the order given, summing to 1: that the model''s answer begins with the label, normalised over the labels; calibrate divides by the probabilities for a text without content; NULL for a NULL input';
 
@@ -150,7 +168,7 @@ CREATE FUNCTION llama_classify_multi(
 	model text DEFAULT NULL)
 	RETURNS text[]
 	AS 'MODULE_PATHNAME', 'llama_classify_multi'
-	LANGUAGE C STABLE PARALLEL SAFE COST 1000;
+	LANGUAGE C STABLE PARALLEL SAFE COST 1000 SUPPORT llama_support;
 COMMENT ON FUNCTION llama_classify_multi(text, text[], text, float8, text) IS
 	'those of 1 to 1000 distinct labels that apply, each on its own: whose probability P(Yes) / (P(Yes) + P(No)) is above the threshold (0 .. 1); in the order given, empty if none; NULL for a NULL input';
 
@@ -160,7 +178,7 @@ CREATE FUNCTION llama_filter(
 	model text DEFAULT NULL)
 	RETURNS boolean
 	AS 'MODULE_PATHNAME', 'llama_filter'
-	LANGUAGE C STABLE PARALLEL SAFE COST 1000;
+	LANGUAGE C STABLE PARALLEL SAFE COST 1000 SUPPORT llama_support;
 COMMENT ON FUNCTION llama_filter(text, text, text) IS
 	'does the condition hold for the text: is its probability above 0.5; NULL for a NULL input or condition';
 
@@ -170,7 +188,7 @@ CREATE FUNCTION llama_filter_prob(
 	model text DEFAULT NULL)
 	RETURNS double precision
 	AS 'MODULE_PATHNAME', 'llama_filter_prob'
-	LANGUAGE C STABLE PARALLEL SAFE COST 1000;
+	LANGUAGE C STABLE PARALLEL SAFE COST 1000 SUPPORT llama_support;
 COMMENT ON FUNCTION llama_filter_prob(text, text, text) IS
 	'the probability (0 .. 1) that the condition holds for the text: P(Yes) / (P(Yes) + P(No)); NULL for a NULL input or condition';
 
@@ -182,7 +200,7 @@ CREATE FUNCTION llama_score(
 	model text DEFAULT NULL)
 	RETURNS double precision
 	AS 'MODULE_PATHNAME', 'llama_score'
-	LANGUAGE C STABLE PARALLEL SAFE COST 1000;
+	LANGUAGE C STABLE PARALLEL SAFE COST 1000 SUPPORT llama_support;
 COMMENT ON FUNCTION llama_score(text, text, integer, integer, text) IS
 	'the text''s rating by a criterion: the expected value, sum of k * P(k), over the whole numbers low .. high, 2 to 101 of them; NULL for a NULL input or criterion';
 
@@ -192,7 +210,7 @@ CREATE FUNCTION llama_rank(
 	model text DEFAULT NULL)
 	RETURNS double precision
 	AS 'MODULE_PATHNAME', 'llama_rank'
-	LANGUAGE C STABLE PARALLEL SAFE COST 1000;
+	LANGUAGE C STABLE PARALLEL SAFE COST 1000 SUPPORT llama_support;
 COMMENT ON FUNCTION llama_rank(text, text, text) IS
 	'the probability (0 .. 1) that the document answers the query: P(Yes) / (P(Yes) + P(No)); for ORDER BY ... DESC; NULL if either is NULL';
 
@@ -202,7 +220,7 @@ CREATE FUNCTION llama_sentiment(
 	model text DEFAULT NULL)
 	RETURNS text
 	AS 'MODULE_PATHNAME', 'llama_sentiment'
-	LANGUAGE C STABLE PARALLEL SAFE COST 1000;
+	LANGUAGE C STABLE PARALLEL SAFE COST 1000 SUPPORT llama_support;
 COMMENT ON FUNCTION llama_sentiment(text, text, text) IS
 	'positive, negative, neutral or mixed: the most probable; of what the text says about the aspect, if one is given; NULL for a NULL input';
 
@@ -229,7 +247,7 @@ CREATE FUNCTION llama_summarize(
 	model text DEFAULT NULL)
 	RETURNS text
 	AS 'MODULE_PATHNAME', 'llama_summarize'
-	LANGUAGE C STABLE PARALLEL SAFE COST 10000;
+	LANGUAGE C STABLE PARALLEL SAFE COST 10000 SUPPORT llama_support;
 COMMENT ON FUNCTION llama_summarize(text, integer, text) IS
 	'a summary, for which the model is told max_words (1 .. 10000) and given 32 + 3 * max_words tokens; empty for a blank input, NULL for a NULL one';
 
@@ -240,7 +258,7 @@ CREATE FUNCTION llama_translate(
 	model text DEFAULT NULL)
 	RETURNS text
 	AS 'MODULE_PATHNAME', 'llama_translate'
-	LANGUAGE C STABLE PARALLEL SAFE COST 10000;
+	LANGUAGE C STABLE PARALLEL SAFE COST 10000 SUPPORT llama_support;
 COMMENT ON FUNCTION llama_translate(text, text, text, text) IS
 	'the text in another language, of at most 32 + 3 times its tokens; empty for a blank input, NULL for a NULL input or to_language';
 
@@ -250,7 +268,7 @@ CREATE FUNCTION llama_redact(
 	model text DEFAULT NULL)
 	RETURNS text
 	AS 'MODULE_PATHNAME', 'llama_redact'
-	LANGUAGE C STABLE PARALLEL SAFE COST 10000;
+	LANGUAGE C STABLE PARALLEL SAFE COST 10000 SUPPORT llama_support;
 COMMENT ON FUNCTION llama_redact(text, text[], text) IS
 	'the text with what belongs to the categories (NULL: personal data) replaced by [CATEGORY], of at most 32 + 2 times its tokens; empty for a blank input, NULL for a NULL one';
 
@@ -259,7 +277,7 @@ CREATE FUNCTION llama_fix_grammar(
 	model text DEFAULT NULL)
 	RETURNS text
 	AS 'MODULE_PATHNAME', 'llama_fix_grammar'
-	LANGUAGE C STABLE PARALLEL SAFE COST 10000;
+	LANGUAGE C STABLE PARALLEL SAFE COST 10000 SUPPORT llama_support;
 COMMENT ON FUNCTION llama_fix_grammar(text, text) IS
 	'the text with its mistakes in spelling, grammar and punctuation corrected, of at most 32 + 2 times its tokens; empty for a blank input, NULL for a NULL one';
 
@@ -427,7 +445,7 @@ CREATE FUNCTION llama_embed(
 	model text DEFAULT NULL)
 	RETURNS real[]
 	AS 'MODULE_PATHNAME', 'llama_embed'
-	LANGUAGE C STABLE PARALLEL SAFE COST 1000;
+	LANGUAGE C STABLE PARALLEL SAFE COST 1000 SUPPORT llama_support;
 COMMENT ON FUNCTION llama_embed(text, integer, text, text) IS
 	'the text''s embedding, of length 1; dimensions keeps the first ones (default: all that the model has); pooling is mean (default) or last; NULL for a NULL input';
 
@@ -437,7 +455,7 @@ CREATE FUNCTION llama_similarity(
 	model text DEFAULT NULL)
 	RETURNS double precision
 	AS 'MODULE_PATHNAME', 'llama_similarity'
-	LANGUAGE C STABLE PARALLEL SAFE COST 2000;
+	LANGUAGE C STABLE PARALLEL SAFE COST 2000 SUPPORT llama_support;
 COMMENT ON FUNCTION llama_similarity(text, text, text) IS
 	'the cosine (-1 .. 1) of two texts'' embeddings, pooled by mean; NULL if either is NULL';
 

@@ -10,6 +10,7 @@ CREATE TABLE parts_high PARTITION OF parts FOR VALUES FROM (5) TO (1000);
 INSERT INTO parts SELECT id, x FROM words;
 CREATE SEQUENCE ticks;
 ANALYZE;
+SET llama3.filter_selectivity = 0.3;
 SET max_parallel_workers_per_gather = 0;
 
 -- a plan, without the arguments that were not given

@@ -543,6 +543,7 @@ typedef struct L3EngineStats
 	uint64_t	n_cached_tokens;	/* found in the prefix cache */
 	uint64_t	n_decode_tokens;
 	double		busy_seconds;
+	double		prefill_seconds;	/* of those; a step's time is its tokens', evenly */
 	uint64_t	kv_bytes_used;	/* blocks held by running sequences */
 	uint64_t	kv_bytes_cached;	/* blocks kept for reuse */
 	uint64_t	kv_bytes_limit;

@@ -689,10 +689,25 @@ end_step(L3Engine *engine)
 	}
 }
 
+/* A step took so long; before is how the counters stood. */
+static void
+count_step(L3Engine *engine, const L3EngineStats *before, double seconds)
+{
+	L3EngineStats *stats = &engine->stats;
+	uint64_t	n_prefill = stats->n_prefill_tokens - before->n_prefill_tokens;
+	uint64_t	n_decode = stats->n_decode_tokens - before->n_decode_tokens;
+
+	stats->n_steps++;
+	stats->busy_seconds += seconds;
+	if (n_prefill > 0)
+		stats->prefill_seconds += seconds * (double) n_prefill / (double) (n_prefill + n_decode);
+}
+
 bool
 l3_engine_step(L3Engine *engine)
 {
 	L3Model    *model = next_model(engine);
+	L3EngineStats before = engine->stats;
 	double		start = l3_seconds();
 
 	if (model == NULL)
@@ -709,8 +724,7 @@ l3_engine_step(L3Engine *engine)
 	if (engine->batch.n_rows > 0 &&
 		l3_forward(&engine->runner, &model->weights, model->kv, &engine->batch))
 		take_results(engine);
-	engine->stats.n_steps++;
-	engine->stats.busy_seconds += l3_seconds() - start;
+	count_step(engine, &before, l3_seconds() - start);
 	end_step(engine);
 	return true;
 }

@@ -30,8 +30,11 @@
  */
 extern bool llama_find_calls(Node *node, List **calls);
 
-/* batch_plan.c: set the planner's hook.  Called once, from _PG_init. */
-extern void llama_batch_plan_init(void);
+/* planner.c: set the planner's hook.  Called once, from _PG_init. */
+extern void llama_planner_init(void);
+
+/* batch_plan.c: put batch nodes into a statement's plans. */
+extern void llama_batch_statement(PlannedStmt *statement);
 /* The columns of a plan node, as the node above sees them: a list of OUTER_VARs. */
 extern List *llama_outer_vars(const Plan *plan);
 /* A target list of these expressions. */

@@ -12,14 +12,20 @@
  * those count that no other batch node stands above.  Where the plan itself has
  * none, its subplans' (common table expressions among them) do.
  *
+ * A condition that a batch node checks no longer filters the rows below it.  How
+ * many rows come from there is known where the selectivity of the condition is
+ * (cost.c), from what it lets pass.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 
 #include "batch.h"
+#include "cost.h"
 
 /* Where in a plan a node stands. */
 typedef struct Place
@@ -72,6 +78,51 @@ inner_times(const Plan *plan)
 	return IsA(plan, NestLoop) ? Max(plan->lefttree->plan_rows, 1) : 1;
 }
 
+/* The expression that a node's scan tuple has in this column: a mutator. */
+static Node *
+from_scan_tuple(Node *node, void *scan_tlist)
+{
+	if (node == NULL)
+		return NULL;
+	if (IsA(node, Var) && ((Var *) node)->varno == INDEX_VAR)
+		return (Node *) list_nth_node(TargetEntry, (List *) scan_tlist,
+									  ((Var *) node)->varattno - 1)->expr;
+	return expression_tree_mutator(node, from_scan_tuple, scan_tlist);
+}
+
+/* What fraction of its rows a batch node lets pass; -1: unknown. */
+static double
+passed(const CustomScan *batch)
+{
+	double		fraction = 1;
+	ListCell   *cell;
+
+	foreach(cell, batch->scan.plan.qual)
+	{
+		double		part = llama_condition_selectivity(from_scan_tuple(lfirst(cell),
+																	   batch->custom_scan_tlist));
+
+		if (part <= 0)
+			return -1;
+		fraction *= part;
+	}
+	return fraction;
+}
+
+/* Set how many rows a batch node reads; -1: unknown. */
+static double
+set_rows_read(CustomScan *batch)
+{
+	Plan	   *plan = &batch->scan.plan;
+	double		fraction = passed(batch);
+
+	if (fraction < 0)
+		return -1;
+	if (plan->qual != NIL)
+		plan->lefttree->plan_rows = clamp_row_est(plan->plan_rows / fraction);
+	return plan->lefttree->plan_rows;
+}
+
 /* Place the batch nodes of a plan; was there one? */
 static bool
 place_batches(Plan *plan, Place place)
@@ -86,13 +137,14 @@ place_batches(Plan *plan, Place place)
 	if (found)
 	{
 		CustomScan *batch = (CustomScan *) plan;
-		double		rows = place.times < 0 ? -1 : place.times * plan->lefttree->plan_rows;
+		double		rows = set_rows_read(batch);
 
 		plan->parallel_aware = place.in_gather;
 		/* The point makes it a Float also for whoever reads the plan as text. */
 		if (place.counts_rows)
 			batch->custom_private = lappend(batch->custom_private,
-											makeFloat(psprintf("%.1f", rows)));
+											makeFloat(psprintf("%.1f", Min(place.times, rows) < 0 ? -1 :
+															   place.times * rows)));
 	}
 	below = place_below(plan, place);
 	foreach(cell, llama_other_children(plan))

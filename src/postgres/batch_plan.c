@@ -38,14 +38,11 @@
 #include "nodes/nodeFuncs.h"
 #include "optimizer/clauses.h"
 #include "optimizer/optimizer.h"
-#include "optimizer/planner.h"
 
 #include "batch.h"
 
 /* How far calls within calls are taken apart; beyond they are simply called. */
 #define MAX_STAGES	32
-
-static planner_hook_type previous_planner = NULL;
 
 /* The calls that can be made now in an expression, or in a list of them. */
 static List *
@@ -623,7 +620,7 @@ batch_plan(Rewrite *rewrite, Plan *plan, bool alone)
 }
 
 /* ----------------------------------------------------------------
- *		The planner's hook
+ *		Statements
  * ----------------------------------------------------------------
  */
 
@@ -645,8 +642,8 @@ plan_has_calls(Plan *plan, int *largest_id)
 	return plan_has_calls(plan->righttree, largest_id) || found;
 }
 
-static void
-batch_statement(PlannedStmt *statement)
+void
+llama_batch_statement(PlannedStmt *statement)
 {
 	Rewrite		rewrite;
 	int			largest_id = 0;
@@ -663,26 +660,4 @@ batch_statement(PlannedStmt *statement)
 	foreach(cell, statement->subplans)
 		lfirst(cell) = batch_plan(&rewrite, lfirst(cell), false);
 	llama_batch_place(statement);
-}
-
-static PlannedStmt *
-batch_planner(Query *parse, const char *query_string, int cursor_options,
-			  ParamListInfo params)
-{
-	PlannedStmt *statement = previous_planner != NULL ?
-		previous_planner(parse, query_string, cursor_options, params) :
-		standard_planner(parse, query_string, cursor_options, params);
-
-	/* A scrollable cursor goes back over rows, which a batch node cannot. */
-	if (llama3_enable_batching && (cursor_options & CURSOR_OPT_SCROLL) == 0)
-		batch_statement(statement);
-	return statement;
-}
-
-void
-llama_batch_plan_init(void)
-{
-	previous_planner = planner_hook;
-	planner_hook = batch_planner;
-	RegisterCustomScanMethods(&llama_batch_methods);
 }

@@ -24,6 +24,7 @@
 #include "utils/jsonb.h"
 
 #include "choice.h"
+#include "cost.h"
 #include "options.h"
 #include "prompt.h"
 
@@ -241,7 +242,10 @@ begin_filter(FunctionCallInfo fcinfo, LlamaCall *call)
 static Datum
 finish_filter(const LlamaCall *call)
 {
-	return BoolGetDatum(llama_yes_probability(call) > FILTER_THRESHOLD);
+	bool		answer = llama_yes_probability(call) > FILTER_THRESHOLD;
+
+	llama_count_filter(answer);
+	return BoolGetDatum(answer);
 }
 
 static Datum

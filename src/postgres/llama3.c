@@ -68,7 +68,7 @@ _PG_init(void)
 
 	llama_settings_init();
 	llama_shmem_init();
-	llama_batch_plan_init();
+	llama_planner_init();
 
 	/* pg_upgrade must not find anybody who reads files or keeps it waiting. */
 	if (IsBinaryUpgrade)

@@ -79,6 +79,7 @@ extern int	llama3_max_tokens;
 extern bool llama3_enable_batching;
 extern bool llama3_enable_result_cache;
 extern int	llama3_result_cache_size;	/* MB */
+extern double llama3_filter_selectivity;	/* -1: as counted */
 extern int	llama3_on_error;		/* LlamaOnError */
 
 extern void llama_settings_init(void);

@@ -26,6 +26,9 @@
 #define BATCH_TOKENS_DEFAULT	256
 #define CONTEXT_LIMIT_MIN		0
 #define CONTEXT_LIMIT_DEFAULT	0
+#define FILTER_SELECTIVITY_MIN	-1
+#define FILTER_SELECTIVITY_MAX	1
+#define FILTER_SELECTIVITY_DEFAULT	-1
 #define JOB_ROWS_PER_SECOND_MIN	0
 #define JOB_ROWS_PER_SECOND_MAX	1000000
 #define JOB_ROWS_PER_SECOND_DEFAULT	0
@@ -58,6 +61,7 @@ char	   *llama3_cpu_features = "";
 char	   *llama3_default_model = "";
 bool		llama3_enable_batching = true;
 bool		llama3_enable_result_cache = true;
+double		llama3_filter_selectivity = FILTER_SELECTIVITY_DEFAULT;
 int			llama3_job_rows_per_second = JOB_ROWS_PER_SECOND_DEFAULT;
 int			llama3_kv_cache_size = KV_CACHE_SIZE_DEFAULT;
 int			llama3_kv_cache_type = L3_KV_F16;
@@ -148,6 +152,12 @@ llama_settings_init(void)
 							 "Results are the same without; repeated calls are slower.",
 							 &llama3_enable_result_cache, true,
 							 PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomRealVariable("llama3.filter_selectivity",
+							 "Sets the fraction of rows that the planner expects llama_filter to let pass.",
+							 "Below 0 means the share of true answers in this database so far.",
+							 &llama3_filter_selectivity,
+							 FILTER_SELECTIVITY_DEFAULT, FILTER_SELECTIVITY_MIN, FILTER_SELECTIVITY_MAX,
+							 PGC_USERSET, GUC_EXPLAIN, NULL, NULL, NULL);
 	DefineCustomIntVariable("llama3.job_rows_per_second",
 							"Limits how many rows a job over a table does in a second.",
 							"0 means no limit.  Each job has this limit and its own.",

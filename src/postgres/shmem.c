@@ -130,6 +130,7 @@ init_workers(LlamaShared *shared)
 		pg_atomic_init_u64(&worker->n_decode, 0);
 		pg_atomic_init_u64(&worker->n_cached, 0);
 		pg_atomic_init_u64(&worker->busy_usec, 0);
+		pg_atomic_init_u64(&worker->prefill_usec, 0);
 		pg_atomic_init_u64(&worker->kv_used, 0);
 		pg_atomic_init_u64(&worker->kv_cached, 0);
 		pg_atomic_init_u64(&worker->kv_limit, 0);
@@ -194,6 +195,7 @@ startup_shmem(void)
 		shared->payloads = place;
 
 		llama_progress_init(shared->progress);
+		llama_shares_init(shared->filter_shares);
 		init_models(shared);
 		init_queue(shared);
 		init_workers(shared);

@@ -22,6 +22,8 @@
 #include "storage/condition_variable.h"
 #include "utils/timestamp.h"
 
+#include "cost.h"
+
 /* ----------------------------------------------------------------
  *		Models
  * ----------------------------------------------------------------
@@ -179,6 +181,7 @@ typedef struct LlamaWorker
 	pg_atomic_uint64 n_decode;
 	pg_atomic_uint64 n_cached;
 	pg_atomic_uint64 busy_usec;
+	pg_atomic_uint64 prefill_usec;	/* of those */
 	/* [W] now */
 	pg_atomic_uint64 kv_used;
 	pg_atomic_uint64 kv_cached;
@@ -236,6 +239,8 @@ typedef struct LlamaShared
 	pg_atomic_uint64 n_failed;
 	pg_atomic_uint64 n_cancelled;
 	pg_atomic_uint64 payload_bytes; /* [A] allocated now */
+
+	LlamaFilterShare filter_shares[LLAMA_MAX_SHARES];	/* [A] see cost.c */
 
 	/* The registry.  The variable tells of every change of state. */
 	uint64		last_generation;	/* [R] */

@@ -523,6 +523,8 @@ publish_stats(void)
 	pg_atomic_write_u64(&shared->n_cached, base->n_cached_tokens + stats.n_cached_tokens);
 	pg_atomic_write_u64(&shared->busy_usec,
 						(uint64) ((base->busy_seconds + stats.busy_seconds) * USECS_PER_SEC));
+	pg_atomic_write_u64(&shared->prefill_usec,
+						(uint64) ((base->prefill_seconds + stats.prefill_seconds) * USECS_PER_SEC));
 	pg_atomic_write_u64(&shared->kv_used, stats.kv_bytes_used);
 	pg_atomic_write_u64(&shared->kv_cached, stats.kv_bytes_cached);
 	pg_atomic_write_u64(&shared->kv_limit, stats.kv_bytes_limit);
@@ -540,6 +542,7 @@ read_base(void)
 	self.base.n_decode_tokens = pg_atomic_read_u64(&shared->n_decode);
 	self.base.n_cached_tokens = pg_atomic_read_u64(&shared->n_cached);
 	self.base.busy_seconds = (double) pg_atomic_read_u64(&shared->busy_usec) / USECS_PER_SEC;
+	self.base.prefill_seconds = (double) pg_atomic_read_u64(&shared->prefill_usec) / USECS_PER_SEC;
 }
 
 /* Say in pg_stat_activity what is being served, when that has changed. */

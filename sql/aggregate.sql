@@ -119,6 +119,10 @@ SELECT id, w.grown = g.answer AS growing, w.moved = m.answer AS moving FROM (SEL
 	llama_agg(body, 'Sum up.', 6) OVER (ORDER BY id ROWS 1 PRECEDING) AS moved FROM mail WHERE id <= 4) w,
 	LATERAL pg_temp.agg_tree('Sum up.', 6, ARRAY(SELECT body FROM mail m WHERE m.id <= w.id ORDER BY id)) g,
 	LATERAL pg_temp.agg_tree('Sum up.', 6, ARRAY(SELECT body FROM mail m WHERE m.id IN (w.id - 1, w.id) ORDER BY id)) m ORDER BY id;
+-- a frame whose answer took several requests, and goes on
+SELECT count(*), bool_and(w.answer = t.answer) AS same, min(t.requests) > 1 AS several FROM (SELECT DISTINCT 60 + 60 * (id > 60)::int AS upto,
+		llama_agg(body, repeat('Count them. ', 370), 11) OVER (ORDER BY id > 60) AS answer FROM (SELECT * FROM mail ORDER BY id) m) w,
+	LATERAL pg_temp.agg_tree(repeat('Count them. ', 370), 11, ARRAY(SELECT body FROM mail m WHERE m.id <= w.upto ORDER BY id)) t;
 -- a cursor that is left behind, PL/pgSQL, a subquery per row, and an aggregate within the input of another
 BEGIN;
 DECLARE c CURSOR FOR SELECT llama_agg(body, 'Sum up.', 2) FROM mail GROUP BY id;

@@ -133,6 +133,22 @@ for my $sql (
 }
 nothing_left_behind($node, $segments, 'after these');
 
+# A query of a function that ends early: what it sent ahead is gone with it.
+is($node->safe_psql('postgres', q{
+	CREATE FUNCTION first_group() RETURNS bigint LANGUAGE plpgsql AS $$
+	DECLARE bytes bigint;
+	BEGIN
+		SET LOCAL enable_sort = off;
+		PERFORM llama_agg(body, 'Sum up.', 3) FROM mail WHERE id <= 100 GROUP BY sender LIMIT 1;
+		FOR i IN 1..200 LOOP
+			SELECT payload_bytes INTO bytes FROM llama_stat;
+			EXIT WHEN bytes = 0;
+			PERFORM pg_sleep(0.05);
+		END LOOP;
+		RETURN bytes;
+	END $$;
+	SELECT first_group()}), '0', 'nothing is left of groups that were not fetched');
+
 # ------------------------------------------------------------- outages
 my $before = $node->safe_psql('postgres', "SELECT llama_agg(body, 'Sum up.', 6 ORDER BY id) FROM mail WHERE id <= 600");
 $client = spawn_sql($node, "SELECT llama_agg(body, 'Sum up.', 6 ORDER BY id) FROM mail WHERE id <= 600");

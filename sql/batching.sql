@@ -63,6 +63,9 @@ SELECT plan('SELECT g, llama_filter(max(x), ''a'') FROM words GROUP BY ROLLUP (g
 SELECT plan('SELECT * FROM (SELECT llama_filter(x, g::text), g, id, row_number() OVER (ORDER BY id) n FROM words) s WHERE n <= 2');
 -- arguments of aggregates: below the aggregation, before the groups' own calls
 SELECT plan('SELECT g, avg(llama_filter_prob(x, ''a'')), llama_filter(max(llama_complete(x, 1)), ''b'') FROM words GROUP BY g');
+-- and over windows, where each row is in a frame; other window functions choose
+SELECT plan('SELECT id, sum(llama_filter_prob(x, ''a'')) OVER w, llama_filter(max(x) OVER w, ''b'') FROM words WINDOW w AS (PARTITION BY g ORDER BY id)');
+SELECT plan('SELECT avg(llama_filter_prob(x, ''a'')) OVER (ORDER BY id ROWS BETWEEN 1 PRECEDING AND CURRENT ROW), lag(llama_complete(x, 1)) OVER (ORDER BY id), count(llama_filter(x, ''a'')) FILTER (WHERE id > 1) OVER () FROM words');
 -- calls after sort and limit
 SELECT plan('SELECT id, llama_filter(x, ''a'') FROM words ORDER BY id LIMIT 2');
 -- also the rows that OFFSET skips are not asked for, nor those that a sort drops
@@ -301,6 +304,8 @@ SELECT compare('SELECT a.id FROM few a WHERE NOT EXISTS (SELECT 1 FROM words b W
 SELECT compare('SELECT w.id, s.* FROM few w, LATERAL (SELECT llama_filter_prob(w.x, f.x), f.id FROM few f WHERE f.id <= w.id ORDER BY f.id LIMIT 2) s ORDER BY 1, 3');
 SELECT compare('SELECT * FROM (SELECT llama_filter_prob(x, g::text), rank() OVER (ORDER BY g) n, id FROM words) s WHERE n <= 3 ORDER BY id');
 SELECT compare('SELECT * FROM (SELECT id, lag(id) OVER w, llama_filter_prob(lag(x) OVER w, ''a'') FROM words WINDOW w AS (ORDER BY id)) s');
+SELECT compare('SELECT id, sum(llama_filter_prob(x, ''a'')) OVER w, max(llama_complete(x, 1)) OVER (PARTITION BY g), lag(llama_filter_prob(x, ''a'')) OVER w, llama_filter_prob(max(x) OVER w, ''b''), avg(llama_filter_prob(x, ''a'')) FILTER (WHERE id > 3) OVER w, count(*) OVER (ORDER BY llama_filter_prob(x, ''a'')) FROM words WINDOW w AS (PARTITION BY g ORDER BY id)');
+SELECT compare('SELECT * FROM (SELECT id, count(*) OVER w n, max(llama_filter_prob(x, ''a'')) OVER w FROM words WINDOW w AS (ORDER BY id)) s WHERE n <= 3');
 SELECT compare('SELECT g, grouping(g), llama_filter_prob(string_agg(x, '' '' ORDER BY id), ''a'') FROM words GROUP BY ROLLUP (g) HAVING llama_filter_prob(max(x), ''b'') < 2 ORDER BY g');
 SELECT compare('SELECT g, x, avg(llama_filter_prob(x, ''a'')), count(DISTINCT llama_complete(x, 1)), max(llama_filter_prob(x, ''b'')) FILTER (WHERE id > 9), llama_filter_prob(string_agg(llama_complete(x, 1), '''' ORDER BY id), ''c'') FROM words GROUP BY CUBE (g, x) ORDER BY g, x');
 SELECT compare('WITH RECURSIVE r(i, s) AS (SELECT 1, ''a'' UNION ALL SELECT i + 1, llama_complete(s || i, 2) FROM r WHERE i < 5) SELECT * FROM r');

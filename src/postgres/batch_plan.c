@@ -23,7 +23,8 @@
  *
  * Which calls are taken out is said in batch_find.c.  Arguments of aggregates
  * belong to their input rows, so the batch node for them goes below the
- * aggregation, unless a FILTER chooses among the rows.
+ * aggregation, unless a FILTER chooses among the rows.  So it is with aggregates
+ * over windows, where each row is in a frame.
  *
  * A batch node reads ahead.  Nothing below it may therefore have side effects
  * that depend on how many rows are read: where a volatile function or a FOR
@@ -470,7 +471,28 @@ find_aggregate_calls(Node *node, List **calls)
 			(void) llama_find_calls((Node *) aggregate->args, calls);
 		return false;
 	}
+	if (IsA(node, WindowFunc))
+	{
+		WindowFunc *function = (WindowFunc *) node;
+
+		if (function->winagg && function->aggfilter == NULL)
+			(void) llama_find_calls((Node *) function->args, calls);
+		return false;
+	}
 	return expression_tree_walker(node, find_aggregate_calls, calls);
+}
+
+/*
+ * Is every input row of a WindowAgg in the frame of some row?  Then aggregates
+ * over its windows take each of them, unless a run condition ends it early.
+ * Other window functions choose their rows themselves.
+ */
+static bool
+frames_have_all_rows(const WindowAgg *agg)
+{
+	return (agg->frameOptions & FRAMEOPTION_START_UNBOUNDED_PRECEDING) != 0 &&
+		(agg->frameOptions & (FRAMEOPTION_END_CURRENT_ROW | FRAMEOPTION_END_UNBOUNDED_FOLLOWING)) != 0 &&
+		(agg->frameOptions & FRAMEOPTION_EXCLUSION) == 0 && agg->runCondition == NIL;
 }
 
 static List *
@@ -478,6 +500,8 @@ aggregate_calls(const Plan *plan)
 {
 	List	   *calls = NIL;
 
+	if (IsA(plan, WindowAgg) && frames_have_all_rows((const WindowAgg *) plan))
+		(void) find_aggregate_calls((Node *) plan->targetlist, &calls);
 	if (IsA(plan, Agg))
 	{
 		(void) find_aggregate_calls((Node *) plan->targetlist, &calls);
@@ -492,7 +516,7 @@ to_columns_in_aggregates(Node *node, Columns *columns)
 {
 	if (node == NULL)
 		return NULL;
-	if (IsA(node, Aggref))
+	if (IsA(node, Aggref) || IsA(node, WindowFunc))
 		return expression_tree_mutator(node, to_columns, columns);
 	return expression_tree_mutator(node, to_columns_in_aggregates, columns);
 }

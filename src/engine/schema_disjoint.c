@@ -88,7 +88,7 @@ strings_disjoint(Compiler *c, const Conj *conj_a, const Merged *a, const Conj *c
 	return none;
 }
 
-/* Member name, which one of both requires: can it satisfy both? */
+/* Can a member of this name not satisfy both? */
 static bool
 member_disjoint(Compiler *c, const Conj *a, const Conj *b, const char *name, uint32_t depth)
 {
@@ -98,31 +98,13 @@ member_disjoint(Compiler *c, const Conj *a, const Conj *b, const char *name, uin
 
 	schema_member(c, a, name, &in_a);
 	schema_member(c, b, name, &in_b);
-	none = in_a.never || in_b.never ||
-		(c->status == L3_OK && disjoint(c, &in_a, &in_b, depth + 1));
+	none = c->status == L3_OK && disjoint(c, &in_a, &in_b, depth + 1);
 	conj_free(&in_a);
 	conj_free(&in_b);
 	return none;
 }
 
-static bool
-is_required(const Compiler *c, const Conj *conj, const char *name)
-{
-	json_t	   *text = json_string(name);
-	bool		found = false;
-
-	for (uint32_t i = 0; i < conj->n_parts; i++)
-	{
-		const json_t *required = part_get(&c->parts[conj->parts[i]], "required");
-
-		for (size_t j = 0; j < json_array_size(required); j++)
-			found |= json_equal(json_array_get(required, j), text);
-	}
-	json_decref(text);
-	return found;
-}
-
-/* A member that a requires, and b requires or forbids, tells them apart. */
+/* A member that a requires, and that b has other values for or forbids. */
 static bool
 objects_disjoint(Compiler *c, const Conj *a, const Conj *b, uint32_t depth)
 {
@@ -131,18 +113,8 @@ objects_disjoint(Compiler *c, const Conj *a, const Conj *b, uint32_t depth)
 		const json_t *required = part_get(&c->parts[a->parts[i]], "required");
 
 		for (size_t j = 0; j < json_array_size(required) && schema_spend(c, 1); j++)
-		{
-			const char *name = json_string_value(json_array_get(required, j));
-			Conj		in_b = {0};
-			bool		is_forbidden;
-
-			schema_member(c, b, name, &in_b);
-			is_forbidden = in_b.never;
-			conj_free(&in_b);
-			if (is_forbidden ||
-				(is_required(c, b, name) && member_disjoint(c, a, b, name, depth)))
-				return c->status == L3_OK;
-		}
+			if (member_disjoint(c, a, b, json_string_value(json_array_get(required, j)), depth))
+				return true;
 	}
 	return false;
 }
@@ -163,7 +135,7 @@ arrays_disjoint(Compiler *c, const Conj *conj_a, const Merged *a, const Conj *co
 
 		schema_item(c, conj_a, i, &in_a);
 		schema_item(c, conj_b, i, &in_b);
-		none = in_a.never || in_b.never || disjoint(c, &in_a, &in_b, depth + 1);
+		none = disjoint(c, &in_a, &in_b, depth + 1);
 		conj_free(&in_a);
 		conj_free(&in_b);
 	}

@@ -5,8 +5,9 @@
  *
  * With a first byte of 0 the input is the schema's text.  Otherwise its bytes
  * are the choices of a writer of schemas, which writes JSON whatever they are,
- * so that the fuzzer reaches what lies behind the parser.  What compiles must be
- * a sound grammar whose texts are JSON, which jansson decides.
+ * so that the fuzzer reaches what lies behind the parser; where they end, chance
+ * goes on.  What compiles must be a sound grammar whose texts are JSON, which
+ * jansson decides.
  *
  *-------------------------------------------------------------------------
  */
@@ -21,7 +22,7 @@
 #include "unit/grammar_walk.h"
 
 #define MAX_DEPTH	6			/* of schemas in the writer's schemas */
-#define MAX_TEXT	(32 << 10)	/* bytes after which it comes to an end */
+#define MAX_TEXT	3000		/* bytes after which it comes to an end */
 #define MAX_WALKED	20000		/* nodes of a grammar that is sampled, which recurses */
 #define N_SAMPLES	4
 #define ENOUGH		200			/* bytes of a sample, more or less */
@@ -33,14 +34,17 @@ typedef struct Writer
 {
 	const uint8_t *choices;
 	size_t		n_choices;
+	uint32_t	state;			/* of chance */
 	Bytes		text;
 } Writer;
 
 static uint32_t
 choose(Writer *w, uint32_t n)
 {
+	/* The generator of Numerical Recipes, mixed with what was chosen. */
+	w->state = (w->state ^ (w->n_choices > 0 ? *w->choices : 0)) * 1664525 + 1013904223;
 	if (w->n_choices == 0)
-		return 0;
+		return (w->state >> 16) % n;
 	w->n_choices--;
 	return *w->choices++ % n;
 }
@@ -207,7 +211,7 @@ put_schema(Writer *w, uint32_t depth)
 {
 	uint32_t	n_keywords = choose(w, 5);
 
-	if (depth == 0 || w->text.n > MAX_TEXT || w->n_choices == 0)
+	if (depth == 0 || w->text.n > MAX_TEXT)
 	{
 		put(w, n_keywords == 0 ? "false" : n_keywords == 1 ? "true" : "{\"type\": \"null\"}");
 		return;

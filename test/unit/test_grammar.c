@@ -313,6 +313,37 @@ test_damage(void)
 	free(image.bytes);
 }
 
+/* Lists of children that share their bytes would make walks longer than images. */
+static void
+test_overlap(void)
+{
+	L3GrammarBuilder *b = l3_grammar_build_begin();
+	uint32_t	rule = l3_grammar_new_rule(b);
+	uint32_t	words[100];
+	uint32_t	lists[99];
+	Image		image;
+	const L3Node *longest;
+
+	for (uint32_t i = 0; i < 100; i++)
+		words[i] = l3_grammar_literal(b, &(uint32_t) {i + 1}, 4);
+	lists[0] = l3_grammar_alt(b, words, 100);
+	for (uint32_t i = 1; i < 99; i++)
+		lists[i] = l3_grammar_seq(b, words + i, 2);
+	l3_grammar_define(b, rule, l3_grammar_alt(b, lists, 99));
+	image = finish(b, rule);
+	longest = node_of_kind(&image, L3_NODE_ALT);
+	for (uint32_t v = (uint32_t) (longest - nodes_of(&image)) + 1; v < grammar_of(&image)->n_nodes; v++)
+		if (nodes_of(&image)[v].kind == L3_NODE_SEQ)
+		{
+			nodes_of(&image)[v].first = longest->first;
+			nodes_of(&image)[v].n = longest->n;
+		}
+	l3_grammar_digest(grammar_of(&image), ((L3Grammar *) image.bytes)->digest);
+	tap_ok(l3_grammar_check(image.bytes, image.size, &image.err) == NULL,
+		   "lists that overlap are refused: %s", image.err.message);
+	free(image.bytes);
+}
+
 int
 main(void)
 {
@@ -323,5 +354,6 @@ main(void)
 	test_refusals();
 	test_limits();
 	test_damage();
+	test_overlap();
 	return tap_done();
 }

@@ -1651,6 +1651,7 @@ CREATE TABLE llama_sync_registry (
 	queue regclass NOT NULL,
 	search_path text NOT NULL,
 	batch_rows integer NOT NULL,
+	background boolean NOT NULL,
 	paused boolean NOT NULL DEFAULT false,
 	fill text,
 	position text[],
@@ -1670,18 +1671,19 @@ CREATE FUNCTION llama_sync(
 	expression text,
 	initial text DEFAULT 'null',
 	batch_rows integer DEFAULT 200,
-	source_columns name[] DEFAULT NULL)
+	source_columns name[] DEFAULT NULL,
+	background boolean DEFAULT true)
 	RETURNS void
 	AS 'MODULE_PATHNAME', 'llama_sync'
 	LANGUAGE C;
-COMMENT ON FUNCTION llama_sync(regclass, name, text, text, integer, name[]) IS
-	'keep a column in step with an expression over other columns of its row: triggers queue changed rows, llama_sync_run fills them; initial: rows that are there already and are filled too, null (whose column is NULL), all or none; batch_rows 1 .. 100000; source_columns: columns whose changes count besides those that the expression reads; 42501 for who does not own the table, 55000 without primary key or for a partitioned, inherited or temporary table, 42710 if the column is kept already';
+COMMENT ON FUNCTION llama_sync(regclass, name, text, text, integer, name[], boolean) IS
+	'keep a column in step with an expression over other columns of its row: triggers queue changed rows, a background worker fills them; initial: rows that are there already and are filled too, null (whose column is NULL), all or none; batch_rows 1 .. 100000; source_columns: columns whose changes count besides those that the expression reads; background: false leaves the filling to llama_sync_run; 42501 for who does not own the table, 55000 without primary key or for a partitioned, inherited or temporary table, 42710 if the column is kept already';
 
 CREATE PROCEDURE llama_sync_run(target regclass DEFAULT NULL, column_name name DEFAULT NULL)
 	AS 'MODULE_PATHNAME', 'llama_sync_run'
 	LANGUAGE C;
 COMMENT ON PROCEDURE llama_sync_run(regclass, name) IS
-	'fill what is queued, in batches that are committed one by one: of a column, of a table (column_name NULL), or of all that the caller may (target NULL); rows locked by others are left; 2D000 in a transaction block; an error that is no row''s ends it and is raised';
+	'fill what is queued, in batches that are committed one by one, and return when it is done: of a column, of a table (column_name NULL), or of all that the caller may (target NULL); rows locked by others are left; 2D000 in a transaction block; an error that is no row''s ends it and is raised';
 
 CREATE FUNCTION llama_sync_pause(target regclass, column_name name)
 	RETURNS void
@@ -1695,7 +1697,7 @@ CREATE FUNCTION llama_sync_resume(target regclass, column_name name)
 	AS 'MODULE_PATHNAME', 'llama_sync_resume'
 	LANGUAGE C;
 COMMENT ON FUNCTION llama_sync_resume(regclass, name) IS
-	'go on filling the column after llama_sync_pause; 42704 if it is not kept in step';
+	'go on filling the column after llama_sync_pause, or now after an error; 42704 if it is not kept in step';
 
 CREATE FUNCTION llama_sync_retry(target regclass, column_name name)
 	RETURNS bigint
@@ -1732,6 +1734,7 @@ CREATE FUNCTION llama_syncs(
 	OUT source_columns name[],
 	OUT key_columns name[],
 	OUT batch_rows integer,
+	OUT background boolean,
 	OUT state text,
 	OUT owner regrole,
 	OUT definition regclass,

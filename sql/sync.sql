@@ -11,7 +11,7 @@ CREATE SEQUENCE computed;
 CREATE FUNCTION label_of(body text) RETURNS text LANGUAGE sql VOLATILE AS
 	$$ SELECT nextval('shop.computed'); SELECT public.llama_classify(body, ARRAY['bug', 'praise', 'question']) $$;
 
-SELECT llama_sync('tickets', 'label', 'label_of(body)', batch_rows => 6);
+SELECT llama_sync('tickets', 'label', 'label_of(body)', batch_rows => 6, background => false);
 SELECT * FROM llama_syncs;
 SELECT pending, failed, filling, rows_filled FROM llama_sync_lag;
 CALL llama_sync_run('tickets', 'label');
@@ -70,7 +70,7 @@ TRUNCATE tickets;
 
 -- two syncs of one table, one of which reads what the other writes
 INSERT INTO tickets SELECT i, 'words of ticket ' || i FROM generate_series(1, 9) i;
-SELECT llama_sync('tickets', 'words', 'llama_embed(label || body, 4)');
+SELECT llama_sync('tickets', 'words', 'llama_embed(label || body, 4)', background => false);
 CALL llama_sync_run();
 CALL llama_sync_run();
 SELECT count(*) FILTER (WHERE words = llama_embed(label || body, 4)) AS filled FROM tickets;
@@ -99,7 +99,7 @@ SELECT llama_sync_remove('tickets', 'words');
 CREATE TABLE ratios (a int, b text COLLATE "C", divisor int, ratio int, PRIMARY KEY (a, b));
 INSERT INTO ratios SELECT i, 'k' || i, i % 4 FROM generate_series(1, 10) i;
 CREATE FUNCTION ratio_of(divisor int) RETURNS int LANGUAGE sql VOLATILE AS $$ SELECT nextval('shop.computed'); SELECT 100 / divisor $$;
-SELECT llama_sync('ratios', 'ratio', 'ratio_of(divisor)', initial => 'all');
+SELECT llama_sync('ratios', 'ratio', 'ratio_of(divisor)', initial => 'all', background => false);
 CALL llama_sync_run('ratios');
 SELECT target, column_name, key, sqlstate, message FROM llama_sync_errors;
 SELECT count(ratio) AS filled FROM ratios;
@@ -139,7 +139,7 @@ SELECT bool_and(ratio = 100 / divisor) AS in_step FROM ratios;
 UPDATE ratios SET ratio = NULL;
 SELECT llama_sync_remove('ratios', 'ratio');
 INSERT INTO ratios SELECT i % 3, 'l' || i, 1 FROM generate_series(100, 130) i;
-SELECT llama_sync('ratios', 'ratio', '100 / divisor', batch_rows => 2);
+SELECT llama_sync('ratios', 'ratio', '100 / divisor', batch_rows => 2, background => false);
 CALL llama_sync_run('ratios');
 SELECT bool_and(ratio = 100 / divisor) AS in_step, count(*) FROM ratios;
 SELECT rows_filled FROM llama_sync_lag WHERE target = 'ratios'::regclass;
@@ -153,7 +153,7 @@ CREATE DOMAIN day AS date CHECK (value > '2000-01-01');
 CREATE TABLE kinds (at day, who name, doc json, place point, embedding vec, PRIMARY KEY (at, who));
 SET datestyle = 'SQL, DMY';
 INSERT INTO kinds SELECT date '2020-01-01' + i, 'w''' || i, json_build_object('i', i) FROM generate_series(1, 15) i;
-SELECT llama_sync('kinds', 'embedding', 'llama_embed(doc::text || coalesce(place::text, ''''), 3)', batch_rows => 4);
+SELECT llama_sync('kinds', 'embedding', 'llama_embed(doc::text || coalesce(place::text, ''''), 3)', batch_rows => 4, background => false);
 SELECT source_columns, key_columns FROM llama_syncs WHERE target = 'kinds'::regclass;
 CALL llama_sync_run('kinds');
 SELECT count(embedding) FROM kinds;
@@ -228,7 +228,7 @@ CALL llama_sync_run('shop.tickets');
 SELECT label = 'postgres' AS gained FROM tickets WHERE id = 4;
 -- what a superuser sets up belongs to the table's owner
 SELECT llama_sync_remove('tickets', 'label');
-SELECT llama_sync('tickets', 'label', 'upper(body)');
+SELECT llama_sync('tickets', 'label', 'upper(body)', background => false);
 SELECT relname, relowner::regrole FROM pg_class WHERE relname LIKE 'tickets_label%' AND relkind IN ('r', 'v') ORDER BY 1;
 SET ROLE regress_llama3_owner;
 
@@ -279,7 +279,7 @@ CREATE TABLE made (id int PRIMARY KEY, a text, b text GENERATED ALWAYS AS (a || 
 SELECT llama_sync('made', 'b', 'a');
 SELECT llama_sync('made', 'n', '1');
 -- a generated column is a source like any other
-SELECT llama_sync('made', 'c', 'upper(b)');
+SELECT llama_sync('made', 'c', 'upper(b)', background => false);
 INSERT INTO made VALUES (1, 'a');
 CALL llama_sync_run('made');
 UPDATE made SET a = 'z';
@@ -297,7 +297,7 @@ RESET default_transaction_isolation;
 \set VERBOSITY default
 -- columns that a function reads by itself are named
 CREATE FUNCTION author_of(id int) RETURNS text LANGUAGE sql STABLE AS $$ SELECT upper(label) FROM shop.tickets t WHERE t.id = author_of.id $$;
-SELECT llama_sync('tickets', 'author', 'author_of(id)', initial => 'none', source_columns => '{label}');
+SELECT llama_sync('tickets', 'author', 'author_of(id)', initial => 'none', source_columns => '{label}', background => false);
 SELECT source_columns FROM llama_syncs WHERE column_name = 'author';
 UPDATE tickets SET label = 'l' WHERE id = 5;
 CALL llama_sync_run('tickets', 'author');

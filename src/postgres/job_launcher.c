@@ -7,7 +7,8 @@
  * jobs may be due it starts a process, "llama3 job scan", which is connected
  * there as the bootstrap superuser, reads which jobs of llama_jobs are to run,
  * and ends; then the launcher starts their workers.  A scan reads the
- * extension's own tables and runs nothing that a user wrote.
+ * extension's own tables and runs nothing that a user wrote.  It also looks
+ * whether there are columns to fill (sync_worker.c).
  *
  * The launcher looks in all databases when it starts: after a crash or a restart
  * of the server, jobs that were running go on.  After that it sleeps until it is
@@ -43,6 +44,7 @@
 
 #include "job.h"
 #include "shmem.h"
+#include "sync.h"
 
 PGDLLEXPORT void llama3_launcher_main(Datum arg);
 PGDLLEXPORT void llama3_job_scan_main(Datum arg);
@@ -190,6 +192,7 @@ scan_database(Oid database)
 	/* By now the scan's own process is free for a worker. */
 	for (int i = 0; i < n_starts && room; i++)
 		room = llama_job_start(starts[i].job, database, starts[i].role);
+	room = room && llama_sync_start_worker(database);
 	if (!room)
 		look_again(database);
 	if (!room || n_starts > 0)
@@ -355,5 +358,6 @@ llama3_job_scan_main(Datum arg)
 	PopActiveSnapshot();
 	SPI_finish();
 	CommitTransactionCommand();
+	llama_sync_scan();
 	proc_exit(0);
 }

@@ -223,6 +223,17 @@ typedef struct LlamaJobDatabase
 	bool		waiting;		/* [J] for another job to end */
 } LlamaJobDatabase;
 
+/* The process that fills the columns of a database, or is wanted to. */
+typedef struct LlamaSyncWorker
+{
+	Oid			database;		/* [J] InvalidOid: the entry is free */
+	int			pid;			/* [J] 0: not alive */
+	int			proc_number;	/* [J] */
+	bool		changed;		/* [J] there are changes since it looked */
+	TimestampTz asked;			/* [J] when it was asked for; 0: answered */
+	Oid			registry;		/* [J] a scan wants one to be started for it */
+} LlamaSyncWorker;
+
 typedef struct LlamaShared
 {
 	LWLock	   *registry_lock;	/* [C] */
@@ -261,6 +272,7 @@ typedef struct LlamaShared
 
 	LlamaJobSlot jobs[LLAMA_MAX_JOBS];
 	LlamaJobDatabase job_databases[LLAMA_MAX_JOB_DATABASES];
+	LlamaSyncWorker sync_workers[LLAMA_MAX_JOB_DATABASES];
 	TimestampTz job_databases_due;	/* [J] when to look in all of them; 0: never */
 	LlamaJobStart job_starts[LLAMA_MAX_JOBS];	/* [J] what the last scan found */
 	int			n_job_starts;	/* [J] */

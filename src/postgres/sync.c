@@ -16,11 +16,13 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/dependency.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_depend.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "commands/defrem.h"
@@ -32,6 +34,7 @@
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -123,6 +126,7 @@ typedef struct Wish
 	const char *expression;
 	const char *fill;			/* NULL: nothing */
 	int			batch_rows;
+	bool		background;
 	List	   *sources;		/* column names, besides those it reads */
 } Wish;
 
@@ -187,6 +191,7 @@ read_wish(FunctionCallInfo fcinfo, Wish *wish)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("batch_rows must be between %d and %d", BATCH_ROWS_MIN, BATCH_ROWS_MAX)));
 	wish->sources = PG_ARGISNULL(5) ? NIL : name_list(PG_GETARG_ARRAYTYPE_P(5));
+	wish->background = PG_ARGISNULL(6) || PG_GETARG_BOOL(6);
 }
 
 /* Only its owner may: the triggers stay when other rights are taken away. */
@@ -285,23 +290,68 @@ make_triggers(const LlamaSync *sync, Oid function)
 						 quote_literal_cstr(sync->id)));
 }
 
-/* The parts go with the view, and it goes with the table. */
-static void
-make_dependencies(const LlamaSync *sync)
+/* Names of the triggers, which have the sync's id as their argument. */
+static List *
+find_triggers(const LlamaSync *sync)
+{
+	Relation	rel = table_open(sync->target, AccessShareLock);
+	List	   *names = NIL;
+
+	for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
+	{
+		Trigger    *trigger = &rel->trigdesc->triggers[i];
+
+		if (trigger->tgnargs == 1 && strcmp(trigger->tgargs[0], sync->id) == 0)
+			names = lappend(names, pstrdup(trigger->tgname));
+	}
+	table_close(rel, NoLock);
+	return names;
+}
+
+/* Does the queue go with the view? */
+static bool
+is_linked(const LlamaSync *sync)
+{
+	Relation	depend = table_open(DependRelationId, AccessShareLock);
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		linked = false;
+
+	ScanKeyInit(&keys[0], Anum_pg_depend_classid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(RelationRelationId));
+	ScanKeyInit(&keys[1], Anum_pg_depend_objid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(sync->queue));
+	scan = systable_beginscan(depend, DependDependerIndexId, true, NULL, 2, keys);
+	while (!linked && HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_depend form = (Form_pg_depend) GETSTRUCT(tuple);
+
+		linked = form->refclassid == RelationRelationId && form->refobjid == sync->view;
+	}
+	systable_endscan(scan);
+	table_close(depend, AccessShareLock);
+	return linked;
+}
+
+void
+llama_sync_link(const LlamaSync *sync)
 {
 	ObjectAddress target;
 	ObjectAddress view;
 	ObjectAddress part;
+	ListCell   *cell;
 
+	if (is_linked(sync))
+		return;
 	ObjectAddressSet(target, RelationRelationId, sync->target);
 	ObjectAddressSet(view, RelationRelationId, sync->view);
 	recordDependencyOn(&view, &target, DEPENDENCY_AUTO);
 	ObjectAddressSet(part, RelationRelationId, sync->queue);
 	recordDependencyOn(&part, &view, DEPENDENCY_AUTO);
-	for (int i = 0; i < (int) lengthof(trigger_forms); i++)
+	foreach(cell, find_triggers(sync))
 	{
-		ObjectAddressSet(part, TriggerRelationId,
-						 get_trigger_oid(sync->target, trigger_name(sync, &trigger_forms[i]), false));
+		ObjectAddressSet(part, TriggerRelationId, get_trigger_oid(sync->target, lfirst(cell), false));
 		recordDependencyOn(&part, &view, DEPENDENCY_AUTO);
 	}
 }
@@ -309,22 +359,22 @@ make_dependencies(const LlamaSync *sync)
 static void
 enter_registry(Oid registry, const Wish *wish, Oid view, Oid queue, const char *id)
 {
-	Oid			types[] = {TEXTOID, OIDOID, OIDOID, TEXTOID, INT4OID, TEXTOID};
+	Oid			types[] = {TEXTOID, OIDOID, OIDOID, TEXTOID, INT4OID, BOOLOID, TEXTOID};
 	Datum		values[] = {
 		CStringGetTextDatum(id), ObjectIdGetDatum(view), ObjectIdGetDatum(queue),
 		CStringGetTextDatum(GetConfigOption("search_path", false, false)),
-		Int32GetDatum(wish->batch_rows),
+		Int32GetDatum(wish->batch_rows), BoolGetDatum(wish->background),
 		wish->fill != NULL ? CStringGetTextDatum(wish->fill) : (Datum) 0
 	};
-	char		nulls[] = {' ', ' ', ' ', ' ', ' ', wish->fill != NULL ? ' ' : 'n'};
+	char		nulls[] = {' ', ' ', ' ', ' ', ' ', ' ', wish->fill != NULL ? ' ' : 'n'};
 
 	llama_sync_registry_execute(registry,
 								"DELETE FROM %s r WHERE NOT EXISTS"
 								" (SELECT FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) r.definition)",
 								0, NULL, NULL, NULL);
 	llama_sync_registry_execute(registry,
-								"INSERT INTO %s (id, definition, queue, search_path, batch_rows, fill)"
-								" VALUES ($1::pg_catalog.uuid, $2, $3, $4, $5, $6)",
+								"INSERT INTO %s (id, definition, queue, search_path, batch_rows, background, fill)"
+								" VALUES ($1::pg_catalog.uuid, $2, $3, $4, $5, $6, $7)",
 								lengthof(types), types, values, nulls);
 }
 
@@ -413,10 +463,13 @@ llama_sync(PG_FUNCTION_ARGS)
 				 errhint("Name the columns whose changes count as source_columns.")));
 	check_cycle(registry, sync);
 	make_triggers(sync, fcinfo->flinfo->fn_oid);
-	make_dependencies(sync);
+	CommandCounterIncrement();
+	llama_sync_link(sync);
 	become_again(before);
 	SPI_finish();
 	table_close(rel, NoLock);
+	if (wish.background && wish.fill != NULL)
+		llama_sync_wake_at_commit();
 	PG_RETURN_VOID();
 }
 
@@ -474,26 +527,10 @@ llama_sync_pause(PG_FUNCTION_ARGS)
 Datum
 llama_sync_resume(PG_FUNCTION_ARGS)
 {
-	update_registry(fcinfo, "UPDATE %s SET paused = false" THE_ROW, get_sync(fcinfo));
+	update_registry(fcinfo, "UPDATE %s SET paused = false, sqlstate = NULL, message = NULL" THE_ROW,
+					get_sync(fcinfo));
+	llama_sync_wake_at_commit();
 	PG_RETURN_VOID();
-}
-
-/* Names of the triggers by their argument: after a restore they do not depend. */
-static List *
-find_triggers(const LlamaSync *sync)
-{
-	Relation	rel = table_open(sync->target, AccessShareLock);
-	List	   *names = NIL;
-
-	for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
-	{
-		Trigger    *trigger = &rel->trigdesc->triggers[i];
-
-		if (trigger->tgnargs == 1 && strcmp(trigger->tgargs[0], sync->id) == 0)
-			names = lappend(names, pstrdup(trigger->tgname));
-	}
-	table_close(rel, NoLock);
-	return names;
 }
 
 Datum
@@ -532,5 +569,6 @@ llama_sync_retry(PG_FUNCTION_ARGS)
 	n = SPI_processed;
 	become_again(before);
 	SPI_finish();
+	llama_sync_wake_at_commit();
 	PG_RETURN_INT64(n);
 }

@@ -59,6 +59,7 @@ typedef struct LlamaSync
 	Oid			schema;			/* of the registry and the functions */
 	char	   *search_path;	/* of who made the sync */
 	int			batch_rows;
+	bool		background;		/* filled by a background worker */
 	bool		paused;
 	char	   *fill;			/* rows that are still to be queued, "null" or
 								 * "all"; NULL when there are none */
@@ -80,6 +81,17 @@ typedef struct LlamaSync
 	Node	   *expression;
 	int			varno;			/* the target's number in it */
 } LlamaSync;
+
+/* ----------------------------------------------------------------
+ *		sync.c
+ * ----------------------------------------------------------------
+ */
+
+/*
+ * Let queue and triggers go with the view, and the view with the target, unless
+ * they do: a dump does not hold these dependencies.
+ */
+extern void llama_sync_link(const LlamaSync *sync);
 
 /* ----------------------------------------------------------------
  *		sync_registry.c
@@ -145,5 +157,58 @@ extern char *llama_sync_after(const LlamaSync *sync, List *position);
 /* Names for messages and statements. */
 extern char *llama_sync_relation(Oid relation);
 extern char *llama_sync_column(const LlamaSync *sync);
+
+/* ----------------------------------------------------------------
+ *		sync_run.c
+ * ----------------------------------------------------------------
+ */
+
+typedef struct LlamaSyncRun LlamaSyncRun;
+
+typedef enum LlamaSyncStep
+{
+	LLAMA_SYNC_WORKED,			/* there may be more to do */
+	LLAMA_SYNC_DONE,			/* what was queued when the run began is done */
+	LLAMA_SYNC_GONE,			/* the sync is removed or paused */
+	LLAMA_SYNC_FAILED			/* the run's error says why */
+} LlamaSyncStep;
+
+/*
+ * A run of a sync is steps, each a transaction's work, which the caller commits.
+ * The run's memory is a child of the current context.  A step that raises
+ * ends the run.
+ */
+extern LlamaSyncRun *llama_sync_begin(Oid registry, const char *id);
+extern LlamaSyncStep llama_sync_step(LlamaSyncRun *run);
+/* After LLAMA_SYNC_FAILED. */
+extern const ErrorData *llama_sync_error(const LlamaSyncRun *run);
+/* For a step that raised: what llama_sync_lag is to show. */
+extern void llama_sync_note_error(Oid registry, const char *id, const ErrorData *error);
+/* Had the run before ended with an error? */
+extern bool llama_sync_failed_before(const LlamaSyncRun *run);
+/* Rows that were left because others have locked them. */
+extern int	llama_sync_n_locked(const LlamaSyncRun *run);
+extern void llama_sync_end(LlamaSyncRun *run);
+
+/* ----------------------------------------------------------------
+ *		sync_view.c
+ * ----------------------------------------------------------------
+ */
+
+/* Does the queue hold rows to fill? */
+extern bool llama_sync_is_pending(const LlamaSync *sync);
+
+/* ----------------------------------------------------------------
+ *		sync_worker.c
+ * ----------------------------------------------------------------
+ */
+
+/* When this transaction commits, a worker fills what it has queued. */
+extern void llama_sync_wake_at_commit(void);
+
+/* In a scan of a database, outside of a transaction: is a worker wanted? */
+extern void llama_sync_scan(void);
+/* In the launcher, after the scan: start it; false when there is no room. */
+extern bool llama_sync_start_worker(Oid database);
 
 #endif							/* LLAMA3_SYNC_H */

@@ -213,22 +213,23 @@ read_row(Oid registry, HeapTuple row, TupleDesc tupdesc)
 	sync->queue = DatumGetObjectId(SPI_getbinval(row, tupdesc, 3, &isnull));
 	sync->search_path = SPI_getvalue(row, tupdesc, 4);
 	sync->batch_rows = DatumGetInt32(SPI_getbinval(row, tupdesc, 5, &isnull));
-	sync->paused = DatumGetBool(SPI_getbinval(row, tupdesc, 6, &isnull));
-	sync->fill = SPI_getvalue(row, tupdesc, 7);
-	position = SPI_getbinval(row, tupdesc, 8, &isnull);
+	sync->background = DatumGetBool(SPI_getbinval(row, tupdesc, 6, &isnull));
+	sync->paused = DatumGetBool(SPI_getbinval(row, tupdesc, 7, &isnull));
+	sync->fill = SPI_getvalue(row, tupdesc, 8);
+	position = SPI_getbinval(row, tupdesc, 9, &isnull);
 	if (!isnull)
 		sync->position = text_list(position);
-	sync->rows_filled = DatumGetInt64(SPI_getbinval(row, tupdesc, 9, &isnull));
-	sync->run_rows = DatumGetInt64(SPI_getbinval(row, tupdesc, 10, &isnull));
-	sync->run_started = DatumGetTimestampTz(SPI_getbinval(row, tupdesc, 11, &isnull));
-	sync->run_ended = DatumGetTimestampTz(SPI_getbinval(row, tupdesc, 12, &isnull));
-	sync->sqlstate = SPI_getvalue(row, tupdesc, 13);
-	sync->message = SPI_getvalue(row, tupdesc, 14);
+	sync->rows_filled = DatumGetInt64(SPI_getbinval(row, tupdesc, 10, &isnull));
+	sync->run_rows = DatumGetInt64(SPI_getbinval(row, tupdesc, 11, &isnull));
+	sync->run_started = DatumGetTimestampTz(SPI_getbinval(row, tupdesc, 12, &isnull));
+	sync->run_ended = DatumGetTimestampTz(SPI_getbinval(row, tupdesc, 13, &isnull));
+	sync->sqlstate = SPI_getvalue(row, tupdesc, 14);
+	sync->message = SPI_getvalue(row, tupdesc, 15);
 	return describe(sync) ? sync : NULL;
 }
 
 #define READ \
-	"SELECT id, definition, queue, search_path, batch_rows, paused, fill, position," \
+	"SELECT id, definition, queue, search_path, batch_rows, background, paused, fill, position," \
 	" rows_filled, run_rows, run_started, run_ended, sqlstate, message FROM %s"
 
 /* Syncs are copied into the caller's memory by being read in it. */

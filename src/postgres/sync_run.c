@@ -63,21 +63,14 @@
 
 PG_FUNCTION_INFO_V1(llama_sync_run);
 
-typedef enum StepResult
-{
-	STEP_WORKED,				/* there may be more */
-	STEP_DONE,					/* nothing that can be done is left */
-	STEP_GONE,					/* the sync is removed or paused */
-	STEP_FAILED					/* run->error says why */
-} StepResult;
-
-/* A run, which goes over many transactions; in PortalContext. */
-typedef struct SyncRun
+/* A run, which goes over many transactions; in its own memory. */
+struct LlamaSyncRun
 {
 	Oid			registry;
 	char	   *id;
 	TimestampTz started;
 	int			size;			/* rows of the next batch */
+	bool		failed_before;	/* the run before ended with an error */
 	bool		one_by_one;		/* queue one old row, not a batch of them */
 	int			n_server_errors;	/* in a row */
 	ErrorData  *server_error;	/* the last of them, whether in a row or not */
@@ -87,13 +80,14 @@ typedef struct SyncRun
 	int64		n_failed;
 	ErrorData  *error;
 	MemoryContext memory;
-} SyncRun;
+	MemoryContext step_memory;
+};
 
 /* The batch in work; in the memory of its transaction. */
 typedef struct Batch
 {
 	LlamaSync  *sync;
-	SyncRun    *run;
+	LlamaSyncRun *run;
 	int64		n_picked;
 	int64		n_filled;
 	ItemPointerData place;		/* of the only entry, when n_picked is 1 */
@@ -221,7 +215,7 @@ static const char write_sql[] =
 " UPDATE $target t SET $column = r.value FROM ready r JOIN done d ON $same(d,r) WHERE $match(t,r)";
 
 static Datum
-places_array(SyncRun *run)
+places_array(LlamaSyncRun *run)
 {
 	return PointerGetDatum(construct_array(run->locked, run->n_locked, TIDOID,
 										   sizeof(ItemPointerData), false, TYPALIGN_SHORT));
@@ -253,7 +247,7 @@ pick(Batch *batch)
 static void
 remember_locked(Batch *batch)
 {
-	SyncRun    *run = batch->run;
+	LlamaSyncRun *run = batch->run;
 	MemoryContext old;
 
 	execute(batch->sync, locked_sql, NULL);
@@ -508,27 +502,27 @@ work_mark(Batch *batch, void *argument)
 }
 
 /* After a batch failed: fewer rows, or the row is found. */
-static StepResult
+static LlamaSyncStep
 handle_failure(Batch *batch)
 {
-	SyncRun    *run = batch->run;
+	LlamaSyncRun *run = batch->run;
 	ErrorData  *error = run->error;
 
 	if (batch->n_picked > 1)
 	{
 		run->size = batch->n_picked / 2;
-		return STEP_WORKED;
+		return LLAMA_SYNC_WORKED;
 	}
 	/* Nothing was picked: it is not about a row. */
 	if (batch->n_picked == 0 || !attempt(batch, work_mark, error))
-		return STEP_FAILED;
+		return LLAMA_SYNC_FAILED;
 	if (!may_be_servers(error->sqlerrcode))
 	{
 		run->n_failed++;
-		return STEP_WORKED;
+		return LLAMA_SYNC_WORKED;
 	}
 	run->server_error = error;
-	return ++run->n_server_errors < MAX_SERVER_ERRORS ? STEP_WORKED : STEP_FAILED;
+	return ++run->n_server_errors < MAX_SERVER_ERRORS ? LLAMA_SYNC_WORKED : LLAMA_SYNC_FAILED;
 }
 
 /* ----------------------------------------------------------------
@@ -537,33 +531,33 @@ handle_failure(Batch *batch)
  */
 
 /* The queue is empty: bring the next old rows into it. */
-static StepResult
+static LlamaSyncStep
 step_old_rows(Batch *batch)
 {
-	SyncRun    *run = batch->run;
+	LlamaSyncRun *run = batch->run;
 	OldRows		rows = {.wanted = run->one_by_one ? 1 : batch->sync->batch_rows};
 
 	if (batch->sync->fill == NULL)
-		return STEP_DONE;
+		return LLAMA_SYNC_DONE;
 	if (!attempt(batch, work_old_rows, &rows))
 	{
 		if (run->error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
-			return STEP_FAILED;
+			return LLAMA_SYNC_FAILED;
 		if (run->one_by_one)
-			return STEP_DONE;
+			return LLAMA_SYNC_DONE;
 		run->one_by_one = true;
-		return STEP_WORKED;
+		return LLAMA_SYNC_WORKED;
 	}
 	run->one_by_one = false;
 	save_position(batch, rows.found < rows.wanted, rows.position);
-	return STEP_WORKED;
+	return LLAMA_SYNC_WORKED;
 }
 
 /* What the views show of this run. */
 static void
 report(Batch *batch, bool failed)
 {
-	SyncRun    *run = batch->run;
+	LlamaSyncRun *run = batch->run;
 	Oid			types[] = {OIDOID, INT8OID, INT8OID, TIMESTAMPTZOID, TEXTOID, TEXTOID};
 	Datum		values[] = {
 		ObjectIdGetDatum(batch->sync->view), Int64GetDatum(batch->n_filled),
@@ -581,20 +575,20 @@ report(Batch *batch, bool failed)
 }
 
 /* Nothing is left to do but what the server's errors kept from being done. */
-static StepResult
-finish(SyncRun *run, StepResult result)
+static LlamaSyncStep
+finish(LlamaSyncRun *run, LlamaSyncStep result)
 {
-	if (result != STEP_DONE || run->server_error == NULL)
+	if (result != LLAMA_SYNC_DONE || run->server_error == NULL)
 		return result;
 	run->error = run->server_error;
-	return STEP_FAILED;
+	return LLAMA_SYNC_FAILED;
 }
 
-static StepResult
-step_in_transaction(SyncRun *run, LlamaSync *sync)
+static LlamaSyncStep
+step_in_transaction(LlamaSyncRun *run, LlamaSync *sync)
 {
 	Batch		batch = {.sync = sync, .run = run};
-	StepResult	result;
+	LlamaSyncStep	result;
 
 	if (!attempt(&batch, work_batch, NULL))
 		result = handle_failure(&batch);
@@ -605,74 +599,135 @@ step_in_transaction(SyncRun *run, LlamaSync *sync)
 		run->n_server_errors = 0;
 		run->n_filled += batch.n_filled;
 		run->size = Min(sync->batch_rows, run->size * 2);
-		result = STEP_WORKED;
+		result = LLAMA_SYNC_WORKED;
 	}
-	if (batch.n_filled > 0 || result != STEP_WORKED)
-		report(&batch, result == STEP_FAILED);
+	if (batch.n_filled > 0 || result == LLAMA_SYNC_FAILED ||
+		(result == LLAMA_SYNC_DONE && sync->sqlstate != NULL))
+		report(&batch, result == LLAMA_SYNC_FAILED);
 	return result;
 }
 
-/* One transaction's work; the caller commits. */
-static StepResult
-step(SyncRun *run)
+LlamaSyncRun *
+llama_sync_begin(Oid registry, const char *id)
+{
+	MemoryContext memory = AllocSetContextCreate(CurrentMemoryContext, "llama3 sync",
+												 ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(memory);
+	LlamaSyncRun *run = palloc0(sizeof(LlamaSyncRun));
+
+	run->registry = registry;
+	run->id = pstrdup(id);
+	run->started = GetCurrentTimestamp();
+	run->memory = memory;
+	run->step_memory = AllocSetContextCreate(memory, "llama3 sync batch", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(old);
+	return run;
+}
+
+static LlamaSyncStep
+step(LlamaSyncRun *run)
 {
 	LlamaSync  *sync = llama_sync_by_id(run->registry, run->id);
 	Relation	rel;
-	StepResult	result;
+	LlamaSyncStep result;
 
 	if (sync == NULL)
-		return STEP_GONE;
+		return LLAMA_SYNC_GONE;
 	llama_sync_check_owner(sync);
 	LockRelationOid(sync->view, LLAMA_SYNC_LOCK);
 	/* It may have changed while we waited. */
 	sync = llama_sync_by_id(run->registry, run->id);
 	if (sync == NULL || sync->paused)
-		return STEP_GONE;
+		return LLAMA_SYNC_GONE;
+	if (run->size == 0)
+	{
+		run->size = sync->batch_rows;
+		run->failed_before = sync->sqlstate != NULL;
+		llama_sync_link(sync);
+	}
 	rel = table_open(sync->target, AccessShareLock);
 	llama_sync_check_target(rel);
 	table_close(rel, NoLock);
-	if (run->size == 0)
-		run->size = sync->batch_rows;
 	SPI_connect();
 	result = step_in_transaction(run, sync);
 	SPI_finish();
 	return result;
 }
 
+LlamaSyncStep
+llama_sync_step(LlamaSyncRun *run)
+{
+	MemoryContext old = MemoryContextSwitchTo(run->step_memory);
+	LlamaSyncStep result = step(run);
+
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(run->step_memory);
+	return result;
+}
+
+const ErrorData *
+llama_sync_error(const LlamaSyncRun *run)
+{
+	return run->error;
+}
+
+void
+llama_sync_note_error(Oid registry, const char *id, const ErrorData *error)
+{
+	Oid			types[] = {TEXTOID, TEXTOID, TEXTOID};
+	Datum		values[] = {
+		CStringGetTextDatum(id), CStringGetTextDatum(unpack_sql_state(error->sqlerrcode)),
+		CStringGetTextDatum(error->message)
+	};
+
+	SPI_connect();
+	llama_sync_registry_execute(registry,
+								"UPDATE %s SET sqlstate = $2, message = $3, run_rows = 0,"
+								" run_started = pg_catalog.clock_timestamp(), run_ended = pg_catalog.clock_timestamp()"
+								" WHERE id OPERATOR(pg_catalog.=) $1::pg_catalog.uuid",
+								lengthof(types), types, values, NULL);
+	SPI_finish();
+}
+
+bool
+llama_sync_failed_before(const LlamaSyncRun *run)
+{
+	return run->failed_before;
+}
+
+int
+llama_sync_n_locked(const LlamaSyncRun *run)
+{
+	return run->n_locked;
+}
+
+void
+llama_sync_end(LlamaSyncRun *run)
+{
+	MemoryContextDelete(run->memory);
+}
+
 static void
 run_sync(Oid registry, const char *id)
 {
-	MemoryContext memory = AllocSetContextCreate(CurrentMemoryContext, "llama3 sync",
-												 ALLOCSET_DEFAULT_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(memory);
-	SyncRun    *run = palloc0(sizeof(SyncRun));
-	MemoryContext batch_memory = AllocSetContextCreate(memory, "llama3 sync batch",
-													   ALLOCSET_DEFAULT_SIZES);
-	StepResult	result;
+	LlamaSyncRun *run = llama_sync_begin(registry, id);
+	LlamaSyncStep result;
 
-	run->registry = registry;
-	run->id = pstrdup(id);
-	run->started = GetCurrentTimestamp();
-	run->memory = memory;
 	do
 	{
 		CHECK_FOR_INTERRUPTS();
-		MemoryContextSwitchTo(batch_memory);
-		result = step(run);
-		MemoryContextSwitchTo(memory);
-		MemoryContextReset(batch_memory);
+		result = llama_sync_step(run);
 		SPI_commit();
-	} while (result == STEP_WORKED);
+	} while (result == LLAMA_SYNC_WORKED);
 
-	if (result == STEP_FAILED)
+	if (result == LLAMA_SYNC_FAILED)
 		ReThrowError(run->error);
 	if (run->n_locked > 0)
 		ereport(NOTICE,
 				(errmsg_plural("%d row is locked by others and was left for the next run",
 							   "%d rows are locked by others and were left for the next run",
 							   run->n_locked, run->n_locked)));
-	MemoryContextSwitchTo(old);
-	MemoryContextDelete(memory);
+	llama_sync_end(run);
 }
 
 Datum

@@ -53,6 +53,7 @@ typedef struct SyncTrigger
 	Oid			view;
 	Oid			queue;
 	Oid			owner;			/* of the queue */
+	bool		background;
 	char	   *sql;			/* in TopMemoryContext; NULL: not known */
 	int			n_values;		/* key values, for the row trigger */
 	AttrNumber	columns[INDEX_MAX_KEYS];
@@ -252,6 +253,7 @@ fill_entry(SyncTrigger *entry, const LlamaSync *sync, TriggerEvent event)
 	entry->sql = sql;
 	entry->target = sync->target;
 	entry->view = sync->view;
+	entry->background = sync->background;
 	entry->owner = llama_sync_relation_owner(sync->queue);
 	entry->n_values = TRIGGER_FIRED_FOR_ROW(event) ? sync->n_keys : 0;
 	for (int i = 0; i < entry->n_values; i++)
@@ -334,6 +336,8 @@ run_as_owner(SyncTrigger *entry, TriggerData *data)
 	SetUserIdAndSecContext(entry->owner,
 						   context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
 	run(entry, values, n_rows);
+	if (entry->background && SPI_processed > 0)
+		llama_sync_wake_at_commit();
 	SetUserIdAndSecContext(user, context);
 	SPI_finish();
 }

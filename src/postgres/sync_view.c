@@ -90,6 +90,19 @@ query_queue(const LlamaSync *sync, const char *template)
 		elog(ERROR, "query of a sync failed: %s", SPI_result_code_string(result));
 }
 
+bool
+llama_sync_is_pending(const LlamaSync *sync)
+{
+	bool		isnull;
+	bool		pending;
+
+	SPI_connect();
+	query_queue(sync, "SELECT EXISTS (SELECT FROM $queue q WHERE q.sqlstate IS NULL)");
+	pending = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	SPI_finish();
+	return pending;
+}
+
 typedef void (*PutSync) (FunctionCallInfo fcinfo, const LlamaSync *sync);
 
 /* Rows of every sync that the caller may see. */
@@ -171,6 +184,7 @@ put_definition(FunctionCallInfo fcinfo, const LlamaSync *sync)
 	put_source_columns(&row, sync);
 	put_key_columns(&row, sync);
 	put(&row, Int32GetDatum(sync->batch_rows), false);
+	put(&row, BoolGetDatum(sync->background), false);
 	put_text(&row, sync->paused ? "paused" : sync->fill != NULL ? "filling" : "active");
 	put(&row, ObjectIdGetDatum(sync->owner), false);
 	put(&row, ObjectIdGetDatum(sync->view), false);

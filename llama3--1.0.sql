@@ -8,13 +8,16 @@
  *   temperature (0 .. 2; 0, greedy), top_p (0 .. 1; 1, off), top_k (0 ..
  *   1048576; 0, off), min_p (0 .. 1; 0, off), seed (0 .. 2^63 - 1; 0), stop
  *   (at most 16 strings of at most 1024 bytes; the answer ends before the
- *   first that appears), repeat_penalty (0.1 .. 10; 1, off);
+ *   first that appears), repeat_penalty (0.1 .. 10; 1, off), format or
+ *   format_type (not both, and not with stop: the answer is JSON that is valid
+ *   for this JSON Schema, or that jsonb_populate_record reads as this type);
  * - NULL text in gives NULL out, without work.  The functions are not STRICT,
  *   because a NULL among the optional arguments is no NULL answer;
  * - errors: 22023 an argument is wrong; 42704 no such model; 55000 llama3 is
  *   not preloaded, no model is loaded, or this one cannot do that; 54000 the
- *   prompt is longer than the context (NULL and a warning under
- *   llama3.on_error = 'null'); 57P03 no engine worker is running.
+ *   prompt is longer than the context, or max_tokens too small for any answer
+ *   of the format (NULL and a warning under llama3.on_error = 'null'); 0A000 a
+ *   keyword of the schema or a type is not supported; 57P03 no engine worker is running.
  *
  * Volatility.  An answer depends on nothing but the arguments and the model's
  * weights, bit for bit; which model a name (or the default) stands for can
@@ -70,11 +73,13 @@ CREATE FUNCTION llama_generate(
 	seed bigint DEFAULT NULL,
 	stop text[] DEFAULT NULL,
 	repeat_penalty double precision DEFAULT NULL,
+	format jsonb DEFAULT NULL,
+	format_type regtype DEFAULT NULL,
 	model text DEFAULT NULL)
 	RETURNS text
 	AS 'MODULE_PATHNAME', 'llama_generate'
 	LANGUAGE C STABLE PARALLEL SAFE COST 10000 SUPPORT llama_support;
-COMMENT ON FUNCTION llama_generate(text, text, integer, float8, float8, integer, float8, bigint, text[], float8, text) IS
+COMMENT ON FUNCTION llama_generate(text, text, integer, float8, float8, integer, float8, bigint, text[], float8, jsonb, regtype, text) IS
 	'the model''s chat answer to one user turn; max_tokens in tokens; NULL for a NULL prompt; 55000 if the model has no chat form';
 
 CREATE FUNCTION llama_chat(
@@ -87,11 +92,13 @@ CREATE FUNCTION llama_chat(
 	seed bigint DEFAULT NULL,
 	stop text[] DEFAULT NULL,
 	repeat_penalty double precision DEFAULT NULL,
+	format jsonb DEFAULT NULL,
+	format_type regtype DEFAULT NULL,
 	model text DEFAULT NULL)
 	RETURNS text
 	AS 'MODULE_PATHNAME', 'llama_chat'
 	LANGUAGE C STABLE PARALLEL SAFE COST 10000 SUPPORT llama_support;
-COMMENT ON FUNCTION llama_chat(jsonb, integer, float8, float8, integer, float8, bigint, text[], float8, text) IS
+COMMENT ON FUNCTION llama_chat(jsonb, integer, float8, float8, integer, float8, bigint, text[], float8, jsonb, regtype, text) IS
 	'the answer to a chat, [{"role": "system|user|assistant|ipython|tool", "content": text}, ...]; only the first message can be the system''s, and the last must be one to answer; NULL for NULL messages; 22023 for any other shape';
 
 CREATE FUNCTION llama_complete(
@@ -104,11 +111,13 @@ CREATE FUNCTION llama_complete(
 	seed bigint DEFAULT NULL,
 	stop text[] DEFAULT NULL,
 	repeat_penalty double precision DEFAULT NULL,
+	format jsonb DEFAULT NULL,
+	format_type regtype DEFAULT NULL,
 	model text DEFAULT NULL)
 	RETURNS text
 	AS 'MODULE_PATHNAME', 'llama_complete'
 	LANGUAGE C STABLE PARALLEL SAFE COST 10000 SUPPORT llama_support;
-COMMENT ON FUNCTION llama_complete(text, integer, float8, float8, integer, float8, bigint, text[], float8, text) IS
+COMMENT ON FUNCTION llama_complete(text, integer, float8, float8, integer, float8, bigint, text[], float8, jsonb, regtype, text) IS
 	'raw continuation of a text, without a chat form: works with every model; NULL for a NULL prefix';
 
 CREATE FUNCTION llama_generate_stream(
@@ -122,11 +131,13 @@ CREATE FUNCTION llama_generate_stream(
 	seed bigint DEFAULT NULL,
 	stop text[] DEFAULT NULL,
 	repeat_penalty double precision DEFAULT NULL,
+	format jsonb DEFAULT NULL,
+	format_type regtype DEFAULT NULL,
 	model text DEFAULT NULL)
 	RETURNS SETOF text
 	AS 'MODULE_PATHNAME', 'llama_generate_stream'
 	LANGUAGE C STABLE PARALLEL RESTRICTED COST 10000 ROWS 100;
-COMMENT ON FUNCTION llama_generate_stream(text, text, integer, float8, float8, integer, float8, bigint, text[], float8, text) IS
+COMMENT ON FUNCTION llama_generate_stream(text, text, integer, float8, float8, integer, float8, bigint, text[], float8, jsonb, regtype, text) IS
 	'llama_generate''s answer in pieces of whole characters, each sent to the client as it is made when called in the select list; no rows for a NULL prompt or an empty answer';
 
 /* ---------------------------------------------------------------------
@@ -229,12 +240,25 @@ COMMENT ON FUNCTION llama_sentiment(text, text, text) IS
  * ---------------------------------------------------------------------
  */
 
+CREATE FUNCTION llama_extract(
+	input text,
+	schema jsonb DEFAULT NULL,
+	instructions text DEFAULT NULL,
+	schema_type regtype DEFAULT NULL,
+	max_tokens integer DEFAULT NULL,
+	model text DEFAULT NULL)
+	RETURNS jsonb
+	AS 'MODULE_PATHNAME', 'llama_extract'
+	LANGUAGE C STABLE PARALLEL SAFE COST 10000 SUPPORT llama_support;
+COMMENT ON FUNCTION llama_extract(text, jsonb, text, regtype, integer, text) IS
+	'what the text says, as JSON that is valid for a JSON Schema or, with schema_type, that jsonb_populate_record reads as that type; temperature 0; NULL for a NULL input; 22023 unless one of the two is given, 0A000 for a keyword or type that is not supported, 54000 if max_tokens (llama3.max_tokens) is too small for any answer, and what casting to the type raises (23514: a domain''s CHECK)';
+
 CREATE FUNCTION llama_type_schema(type regtype)
 	RETURNS jsonb
 	AS 'MODULE_PATHNAME', 'llama_type_schema'
 	LANGUAGE C STABLE STRICT PARALLEL SAFE COST 100;
 COMMENT ON FUNCTION llama_type_schema(regtype) IS
-	'the JSON Schema of what jsonb_populate_record reads as this type, but for the CHECKs of domains; comments on types and columns are its descriptions; NULL for NULL, 42704 for an unknown type, 0A000 for one that is not supported';
+	'the JSON Schema that format_type and schema_type stand for: of what jsonb_populate_record reads as this type, but for the CHECKs of domains; comments on types and columns are its descriptions; NULL for NULL, 42704 for an unknown type, 0A000 for one that is not supported';
 
 /* ---------------------------------------------------------------------
  * Texts made of a text: temperature 0, white space around them removed

@@ -33,6 +33,8 @@ INSERT INTO calls (call) VALUES
 	('llama_generate(''x'', max_tokens => 5)'),
 	('llama_generate(''x'', ''Be brief.'', 5, 0.9, 0.9, 40, 0.01, 7, ARRAY[''zz''], 1.1)'),
 	('llama_chat(''[{"role": "user", "content": "x"}]'', max_tokens => 5)'),
+	('llama_chat(''[{"role": "user", "content": "x"}]'', max_tokens => 5, format => ''{"type": "integer"}'')'),
+	('llama_extract(''x'', ''{"type": "boolean"}'')'),
 	('llama_complete(''x'', max_tokens => 5)'),
 	('llama_classify(''x'', ''{a,b}'')'),
 	('llama_classify(''x'', ''{a,b}'', ''Sort.'', ''[{"input": "y", "label": "b"}]'', true)'),
@@ -53,6 +55,10 @@ INSERT INTO calls (call) VALUES
 SELECT split_part(call, '(', 1) AS function, work('SELECT ' || call) AS first, work('SELECT ' || call) AS again,
 	answer(call, true) = answer(call, false) AS same
 FROM (SELECT * FROM calls ORDER BY number OFFSET 0) c;
+
+-- a type can change its meaning: answers for one are not kept
+SELECT call, work('SELECT ' || call) AS first, work('SELECT ' || call) AS again
+FROM unnest(ARRAY['llama_extract(''x'', schema_type => ''words'', max_tokens => 40)', 'llama_generate(''x'', format_type => ''bool'')']) call;
 
 -- rows of a batch: found in the window, in the cache, or made
 CREATE FUNCTION counts(query text) RETURNS text LANGUAGE plpgsql AS $$

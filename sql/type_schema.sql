@@ -1,4 +1,6 @@
 -- The JSON Schema of a type.
+CREATE SCHEMA type_schema;
+SET search_path = type_schema, public;
 CREATE TYPE mood AS ENUM ('sad', 'so so', 'say "hi"');
 CREATE DOMAIN positive AS int NOT NULL CHECK (VALUE > 0);
 CREATE DOMAIN country AS varchar(2) CHECK (VALUE ~ '^[A-Z]*$');
@@ -11,7 +13,7 @@ COMMENT ON COLUMN person.age IS E'in years,\n"completed"';
 SELECT jsonb_pretty(llama_type_schema('person'));
 SELECT t, llama_type_schema(t) FROM unnest(ARRAY['int2', 'int4', 'int8', 'numeric', 'real', 'float8', 'bool', 'text', 'varchar', 'bpchar', 'name',
 	'uuid', 'json', 'jsonb', 'int[]', 'mood', 'mood[]', 'positive', 'country', 'address[]']::regtype[]) t;
-CREATE TYPE numbers AS (a numeric(8,2), b numeric(4), c numeric(3,5), d numeric(2,-3), e numeric(2,2));
+CREATE TYPE numbers AS (a numeric(8,2), b numeric(4), c numeric(3,5), d numeric(2,-3), e numeric(2,2), f numeric(15), g numeric(16), h numeric(20,10), i numeric(40,30), j numeric(40,20));
 SELECT key, value FROM jsonb_each(llama_type_schema('numbers') -> 'properties');
 CREATE TYPE times AS (d date, t time, ts timestamp, tz timestamptz);
 SELECT key, value ->> 'type' AS type FROM jsonb_each(llama_type_schema('times') -> 'properties');
@@ -47,3 +49,5 @@ ALTER TYPE growing DROP ATTRIBUTE a;
 SELECT llama_type_schema('growing');
 ALTER TYPE mood ADD VALUE 'new' BEFORE 'sad';
 SELECT llama_type_schema('mood');
+SET client_min_messages = warning;
+DROP SCHEMA type_schema CASCADE;

@@ -172,6 +172,7 @@ static bool
 is_error_of_row(int sqlerrcode)
 {
 	static const int categories[] = {
+		MAKE_SQLSTATE('0', 'A', '0', '0', '0'),	/* a format that is not supported */
 		MAKE_SQLSTATE('2', '2', '0', '0', '0'),	/* data exception */
 		MAKE_SQLSTATE('4', '2', '0', '0', '0'),	/* an unknown model */
 		MAKE_SQLSTATE('5', '4', '0', '0', '0'),	/* program limit exceeded */

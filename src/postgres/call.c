@@ -19,7 +19,7 @@ static const LlamaCallKind *const kinds[] = {
 	&llama_classify_kind, &llama_classify_prob_kind,
 	&llama_filter_kind, &llama_filter_prob_kind,
 	&llama_classify_multi_kind, &llama_score_kind, &llama_rank_kind, &llama_sentiment_kind,
-	&llama_summarize_kind, &llama_translate_kind, &llama_redact_kind, &llama_fix_grammar_kind,
+	&llama_extract_kind, &llama_summarize_kind, &llama_translate_kind, &llama_redact_kind, &llama_fix_grammar_kind,
 	&llama_embed_kind, &llama_similarity_kind,
 };
 
@@ -43,7 +43,7 @@ look_up_answer(LlamaCall *call, FunctionCallInfo fcinfo, const LlamaModel *model
 	MemoryContext old;
 
 	if (!llama_result_cache_enabled() ||
-		(signature = llama_signature(fcinfo)) == NULL || !signature->is_plain)
+		(signature = llama_signature(fcinfo)) == NULL || !llama_is_plain_call(fcinfo, signature))
 		return false;
 	if (call->question == NULL)
 		llama_digest_question(fcinfo, signature, call->kind->symbol, &question);

@@ -110,6 +110,7 @@ extern const LlamaCallKind llama_classify_multi_kind;
 extern const LlamaCallKind llama_score_kind;
 extern const LlamaCallKind llama_rank_kind;
 extern const LlamaCallKind llama_sentiment_kind;
+extern const LlamaCallKind llama_extract_kind;
 extern const LlamaCallKind llama_summarize_kind;
 extern const LlamaCallKind llama_translate_kind;
 extern const LlamaCallKind llama_redact_kind;

@@ -164,6 +164,7 @@ static const CallShape shapes[] = {
 	{"llama_generate", ANSWER_MAX_TOKENS, 2},
 	{"llama_chat", ANSWER_MAX_TOKENS, 1},
 	{"llama_complete", ANSWER_MAX_TOKENS, 1},
+	{"llama_extract", ANSWER_MAX_TOKENS, 4},
 	{"llama_summarize", ANSWER_MAX_WORDS, 1},
 	{"llama_translate", ANSWER_AS_INPUT, 0},
 	{"llama_redact", ANSWER_AS_INPUT, 0},

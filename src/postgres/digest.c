@@ -46,6 +46,15 @@ is_plain(Oid type)
 	}
 }
 
+static LlamaValueType
+value_type(Oid type)
+{
+	LlamaValueType result = {.is_plain = is_plain(type)};
+
+	get_typlenbyval(type, &result.length, &result.by_value);
+	return result;
+}
+
 const LlamaSignature *
 llama_signature(FunctionCallInfo fcinfo)
 {
@@ -65,16 +74,23 @@ llama_signature(FunctionCallInfo fcinfo)
 		return NULL;
 	signature = MemoryContextAlloc(flinfo->fn_mcxt, offsetof(LlamaSignature, args) +
 								   n * sizeof(LlamaValueType));
-	get_typlenbyval(result, &signature->result.length, &signature->result.by_value);
-	signature->is_plain = is_plain(result);
+	signature->result = value_type(result);
 	signature->n_args = n;
 	for (int i = 0; i < n; i++)
-	{
-		get_typlenbyval(types[i], &signature->args[i].length, &signature->args[i].by_value);
-		signature->is_plain &= is_plain(types[i]);
-	}
+		signature->args[i] = value_type(types[i]);
 	flinfo->fn_extra = signature;
 	return signature;
+}
+
+bool
+llama_is_plain_call(FunctionCallInfo fcinfo, const LlamaSignature *signature)
+{
+	for (int i = 0; i < signature->n_args; i++)
+	{
+		if (!fcinfo->args[i].isnull && !signature->args[i].is_plain)
+			return false;
+	}
+	return signature->result.is_plain;
 }
 
 /* ----------------------------------------------------------------

@@ -24,15 +24,12 @@ typedef struct LlamaValueType
 {
 	int16		length;			/* typlen */
 	bool		by_value;		/* typbyval */
+	bool		is_plain;		/* values mean the same in every session of the
+								 * database */
 } LlamaValueType;
 
 typedef struct LlamaSignature
 {
-	/*
-	 * Values of all its types mean the same in every session of the database:
-	 * equal digests, equal questions.
-	 */
-	bool		is_plain;
 	LlamaValueType result;
 	int			n_args;
 	LlamaValueType args[FLEXIBLE_ARRAY_MEMBER];
@@ -43,6 +40,12 @@ typedef struct LlamaSignature
  * NULL when the call does not tell which function it is.
  */
 extern const LlamaSignature *llama_signature(FunctionCallInfo fcinfo);
+
+/*
+ * Are the arguments that are not NULL, and the result, plain?  Then equal
+ * digests are equal questions, also of other sessions.
+ */
+extern bool llama_is_plain_call(FunctionCallInfo fcinfo, const LlamaSignature *signature);
 
 /*
  * What is asked, of whichever model: the function, by its symbol in C, all

@@ -32,6 +32,8 @@ llama_generate_request(const LlamaIds *prompt, const LlamaOptions *options, L3Re
 		.stop = options->stop,
 		.stop_len = options->stop_len,
 		.n_stops = options->n_stops,
+		.grammar = options->format.grammar,
+		.grammar_size = options->format.grammar_size,
 	};
 }
 
@@ -41,6 +43,8 @@ llama_generate_submit(LlamaCall *call, LlamaFunction function, const LlamaModel 
 {
 	L3Request	request;
 
+	if (OidIsValid(options->format.type))
+		call->state = llama_call_keep(call, &options->format.type, sizeof(Oid));
 	llama_generate_request(prompt, options, &request);
 	(void) llama_call_submit(call, model, function, &request);
 }
@@ -66,13 +70,22 @@ llama_generated(const LlamaCall *call)
 	return llama_answer(call->model, call->requests[0]);
 }
 
-/* The answer as text. */
+text *
+llama_generated_text(const LlamaCall *call)
+{
+	LlamaText	utf8 = llama_generated(call);
+	text	   *answer = llama_text_make(utf8.data, utf8.len);
+	const Oid  *format_type = call->state;
+
+	if (format_type != NULL)
+		llama_format_check(*format_type, answer);
+	return answer;
+}
+
 static Datum
 finish_answer(const LlamaCall *call)
 {
-	LlamaText	answer = llama_generated(call);
-
-	return PointerGetDatum(llama_text_make(answer.data, answer.len));
+	return PointerGetDatum(llama_generated_text(call));
 }
 
 bool
@@ -89,6 +102,7 @@ llama_generate_args(FunctionCallInfo fcinfo, LlamaCall *call, const LlamaModel *
 	if (!PG_ARGISNULL(1))
 		llama_message_add(&chat, "system", llama_text_utf8(PG_GETARG_DATUM(1)));
 	llama_message_add(&chat, "user", llama_text_utf8(PG_GETARG_DATUM(0)));
+	llama_format_prompt(&chat, options->format.schema);
 	return llama_encode_chat(*model, &chat, prompt);
 }
 
@@ -117,6 +131,7 @@ begin_chat(FunctionCallInfo fcinfo, LlamaCall *call)
 	llama_messages_from_jsonb(PG_GETARG_JSONB_P(0), &chat);
 	if ((model = llama_call_model(call, fcinfo)) == NULL)
 		return;
+	llama_format_prompt(&chat, options.format.schema);
 	if (llama_encode_chat(model, &chat, &prompt))
 		llama_generate_submit(call, LLAMA_FN_CHAT, model, &prompt, &options);
 }

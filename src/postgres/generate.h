@@ -32,6 +32,10 @@ extern void llama_generate_submit(LlamaCall *call, LlamaFunction function,
 
 /* What a request that is done has generated, in whole characters; a call's first one. */
 extern LlamaText llama_answer(const LlamaModel *model, LlamaRequest *request);
+/*
+ * The latter as text; raises when it cannot be cast to the format's type.
+ */
 extern LlamaText llama_generated(const LlamaCall *call);
+extern text *llama_generated_text(const LlamaCall *call);
 
 #endif							/* LLAMA3_GENERATE_H */

@@ -174,4 +174,10 @@ llama_options_read(FunctionCallInfo fcinfo, int first, LlamaOptions *options)
 	sampling->repeat_penalty = llama_float_arg(fcinfo, first + 7, "repeat_penalty",
 										 LLAMA_MIN_REPEAT_PENALTY, LLAMA_MAX_REPEAT_PENALTY,
 										 LLAMA_DEFAULT_REPEAT_PENALTY);
+	if (llama_format_args(fcinfo, first + 8, "format", first + 9, "format_type",
+						  &options->format) && options->n_stops > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("stop must not be given with a format"),
+				 errdetail("An answer of a format ends where it is complete.")));
 }

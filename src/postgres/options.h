@@ -13,13 +13,15 @@
 #include "fmgr.h"
 
 #include "engine.h"
+#include "format.h"
 #include "text.h"
 
 /*
  * The options' arguments stand side by side in every function that has them:
- * max_tokens, temperature, top_p, top_k, min_p, seed, stop, repeat_penalty.
+ * max_tokens, temperature, top_p, top_k, min_p, seed, stop, repeat_penalty,
+ * format, format_type.
  */
-#define LLAMA_N_OPTION_ARGS			8
+#define LLAMA_N_OPTION_ARGS			10
 
 /* Ranges and defaults; max_tokens' default is llama3.max_tokens. */
 #define LLAMA_MIN_MAX_TOKENS		1
@@ -51,6 +53,7 @@ typedef struct LlamaOptions
 	char	   *stop;			/* as in L3Request */
 	int32	   *stop_len;
 	int32		n_stops;
+	LlamaFormat format;
 } LlamaOptions;
 
 /* The most probable answer; max_tokens must be set. */
@@ -58,7 +61,7 @@ extern const LlamaOptions llama_greedy;
 
 /*
  * Read and check the options that start at argument first.  NULL means the
- * default.  Raises 22023.
+ * default.  Raises 22023, and what llama_format_args raises.
  */
 extern void llama_options_read(FunctionCallInfo fcinfo, int first, LlamaOptions *options);
 

@@ -84,6 +84,11 @@ extern void llama_translate_prompt(LlamaMessages *chat, LlamaText to_language,
 extern void llama_redact_prompt(LlamaMessages *chat, const LlamaText *categories,
 								int n_categories, LlamaText input);
 extern void llama_fix_grammar_prompt(LlamaMessages *chat, LlamaText input);
+extern void llama_extract_prompt(LlamaMessages *chat, LlamaText instructions, LlamaText schema,
+								 LlamaText input);
+
+/* Tell in the chat's system message of what form the answer is to be, unless schema is empty. */
+extern void llama_format_prompt(LlamaMessages *chat, LlamaText schema);
 
 /*
  * The aggregates' chats begin with these, and each text, or where parts are

@@ -190,6 +190,7 @@ static const char *const function_names[] = {
 	[LLAMA_FN_FIX_GRAMMAR] = "llama_fix_grammar",
 	[LLAMA_FN_AGG] = "llama_agg",
 	[LLAMA_FN_SUMMARIZE_AGG] = "llama_summarize_agg",
+	[LLAMA_FN_EXTRACT] = "llama_extract",
 };
 
 StaticAssertDecl(lengthof(function_names) == LLAMA_N_FUNCTIONS,

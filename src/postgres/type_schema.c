@@ -62,6 +62,9 @@ PG_FUNCTION_INFO_V1(llama_type_schema);
 /* Types may be nested so deep. */
 #define MAX_TYPE_DEPTH		64
 
+/* Decimals of so many digits are different doubles (IEEE 754). */
+#define MAX_EXACT_DIGITS	15
+
 /* Days that there are, in the years 0001 to 9999 of the Gregorian calendar. */
 #define YEAR_PATTERN \
 	"([0-9]{3}[1-9]|[0-9]{2}[1-9]0|[0-9][1-9]00|[1-9]000)"
@@ -124,7 +127,12 @@ put_integer(Writer *writer, bool nullable, const char *minimum, const char *maxi
 		appendStringInfo(writer->out, ", \"minimum\": %s, \"maximum\": %s", minimum, maximum);
 }
 
-/* Of numeric(precision, scale): so many digits, the last of 10^-scale. */
+/*
+ * Of numeric(precision, scale) the greatest number is precision nines, the last
+ * of which stands for 10^-scale.  Whoever reads a schema may read its numbers as
+ * doubles, so it is cut off after MAX_EXACT_DIGITS; and a number of more digits
+ * before the point than these is not written anyway (schema.h).
+ */
 static void
 put_numeric(Writer *writer, bool nullable, int32 typmod)
 {
@@ -138,16 +146,17 @@ put_numeric(Writer *writer, bool nullable, int32 typmod)
 	precision = ((typmod - VARHDRSZ) >> 16) & 0xffff;
 	/* 11 bits with a sign: make_numeric_typmod in numeric.c */
 	scale = (((typmod - VARHDRSZ) & 0x7ff) ^ 1024) - 1024;
+	if (precision - scale > MAX_EXACT_DIGITS)
+		return;
 
 	initStringInfo(&most);
 	if (scale >= precision)
 	{
 		appendStringInfoString(&most, "0.");
-		appendStringInfoSpaces(&most, scale - precision);
-		for (char *c = most.data + 2; *c != '\0'; c++)
-			*c = '0';
+		for (int i = precision; i < scale; i++)
+			appendStringInfoChar(&most, '0');
 	}
-	for (int i = 0; i < precision; i++)
+	for (int i = 0; i < Min(precision, MAX_EXACT_DIGITS); i++)
 	{
 		if (i == precision - scale && i > 0)
 			appendStringInfoChar(&most, '.');

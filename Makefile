@@ -211,7 +211,7 @@ TEST_PROGRAMS_plain = $(addprefix build/plain/,$(UNIT_TESTS) mkmodel \
 	$(if $(wildcard test/schema/schema_texts.c),schema_texts) \
 	$(if $(wildcard test/client/stream_client.c),stream_client))
 TEST_PROGRAMS_asan = $(addprefix build/asan/,$(UNIT_TESTS) mkmodel)
-TEST_PROGRAMS_tsan = $(addprefix build/tsan/,$(filter test_pool test_engine test_kv,$(UNIT_TESTS)))
+TEST_PROGRAMS_tsan = $(addprefix build/tsan/,$(filter test_pool test_engine test_kv test_constrained,$(UNIT_TESTS)))
 TEST_PROGRAMS_fuzz = $(addprefix build/fuzz/,$(FUZZERS))
 
 .PHONY: test-programs test-programs-asan test-programs-tsan test-programs-fuzz bench-programs
@@ -219,8 +219,8 @@ test-programs: $(TEST_PROGRAMS_plain)
 test-programs-asan: $(TEST_PROGRAMS_asan)
 test-programs-tsan: $(TEST_PROGRAMS_tsan)
 test-programs-fuzz: $(TEST_PROGRAMS_fuzz)
-bench-programs: build/plain/mkmodel build/plain/bench build/plain/rows
-build/plain/bench build/plain/rows: build/plain/%: build/plain/test/bench/%.o build/plain/test/bench/loaded.o \
+bench-programs: build/plain/mkmodel build/plain/bench build/plain/rows build/plain/masks
+build/plain/bench build/plain/rows build/plain/masks: build/plain/%: build/plain/test/bench/%.o build/plain/test/bench/loaded.o \
 		$(ENGINE_plain)
 	$(CC) -pthread -o $@ $^ $(TEST_LIBS)
 

@@ -86,7 +86,7 @@ l3_automaton_prepare(L3Automaton *a, L3Error *err)
 	a->steps = calloc((size_t) a->cap_states * a->n_classes, sizeof(uint32_t));
 	a->state_table = malloc(a->state_slots * sizeof(uint32_t));
 	if (!a->elements || !a->stamps || !a->element_table || !a->states || !a->steps ||
-		!a->state_table)
+		!a->state_table || !reserve(&a->stacks, &a->cap_stacks, FIRST_STATES, sizeof(uint32_t)))
 		return out_of_memory(err);
 	empty_tables(a);
 	return L3_OK;
@@ -529,6 +529,7 @@ finish(Expansion *x, uint32_t *number_out)
 	uint32_t	number;
 
 	expand_all(x);
+	a->effort += x->n_expanded;
 	state->first = (uint32_t) x->first;
 	state->n = (uint32_t) (a->n_stacks - x->first);
 	a->n_stacks = x->first;
@@ -623,6 +624,7 @@ l3_automaton_step(L3Automaton *a, uint32_t state, uint8_t byte, uint32_t *next, 
 		return L3_OK;
 	begin(&x, a, err);
 	s = a->states[state];
+	a->effort += s.n;
 	for (uint32_t i = 0; i < s.n && x.status == L3_OK; i++)
 		take_byte(&x, a->stacks[s.first + i], byte);
 	status = finish(&x, next);
@@ -727,13 +729,13 @@ l3_automaton_widen(L3Automaton *a, uint32_t state, uint32_t limit, uint32_t *wid
 }
 
 L3Status
-l3_automaton_loop(L3Automaton *a, uint32_t node, uint32_t *state, L3Error *err)
+l3_automaton_once(L3Automaton *a, uint32_t node, uint32_t *state, L3Error *err)
 {
 	Expansion	x;
 	uint32_t	number;
 
 	begin(&x, a, err);
-	number = stack_up(&x, node, 0, L3_GRAMMAR_UNBOUNDED, BOTTOM, 0);
+	number = stack_up(&x, node, 0, 1, BOTTOM, 0);
 	if (number != 0)
 		add_work(&x, number);
 	return finish(&x, state);

@@ -112,6 +112,7 @@ typedef struct L3Automaton
 	size_t		n_work;
 	size_t		cap_work;
 
+	uint64_t	effort;			/* stacks and elements gone through, ever */
 	uint32_t	start;			/* L3_STATE_UNKNOWN: not interned now */
 	uint64_t	epoch;			/* rises whenever states get new numbers */
 	L3Cursor   *cursors;
@@ -161,8 +162,8 @@ int			l3_automaton_only_byte(const L3Automaton *a, uint32_t state);
  */
 L3Status	l3_automaton_widen(L3Automaton *a, uint32_t state, uint32_t limit, uint32_t *wide,
 							   L3Error *err);
-/* The state at the head of REPEAT node node, unbounded, with nothing below. */
-L3Status	l3_automaton_loop(L3Automaton *a, uint32_t node, uint32_t *state, L3Error *err);
+/* The state before at most one iteration of REPEAT node node, with nothing below. */
+L3Status	l3_automaton_once(L3Automaton *a, uint32_t node, uint32_t *state, L3Error *err);
 /* Can everything that follows in state b follow in state a, by the same stacks? */
 bool		l3_automaton_covers(const L3Automaton *a, uint32_t state, uint32_t other);
 

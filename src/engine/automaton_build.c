@@ -12,9 +12,9 @@
 #include <string.h>
 
 /* Nodes that finding the distances may look at, with repetition. */
-#define MAX_VISITS		((uint64_t) 1 << 28)
+#define MAX_VISITS		((uint64_t) 1 << 26)
 
-#define MAX_LITERAL_BYTES	(1 << 26)
+#define MAX_LITERAL_BYTES	(1 << 23)
 
 static const uint8_t *
 bytes_of(const L3Grammar *g, const L3Node *n)

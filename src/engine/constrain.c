@@ -78,8 +78,7 @@ l3_grammars_bytes(const L3Grammars *g)
 	size_t		bytes = 0;
 
 	if (g->vocabulary != NULL)
-		bytes = l3_trie_bytes(g->vocabulary->trie) +
-			g->vocabulary->n_text * g->vocabulary->trie->n_words * sizeof(uint64_t);
+		bytes = l3_vocabulary_bytes(g->vocabulary);
 	for (const L3Compiled *c = g->first; c != NULL; c = c->next)
 		bytes += compiled_bytes(c);
 	return bytes;
@@ -177,9 +176,10 @@ check_max_tokens(const L3Constraint *constraint, int32_t max_tokens, L3Error *er
 		return l3_error(err, L3_ERR_LIMIT, "grammar's rules are nested too deeply");
 	if (least <= (uint32_t) max_tokens)
 		return L3_OK;
-	l3_error(err, L3_ERR_LIMIT, "%d tokens are too few for the shortest answer in the format",
-			 max_tokens);
-	l3_error_detail(err, "It needs up to %u tokens.", least);
+	l3_error(err, L3_ERR_LIMIT,
+			 "the shortest answer in the format needs up to %u tokens, and there is room for %d",
+			 least, max_tokens);
+	l3_error_hint(err, "Raise max_tokens or, where the context is full, shorten the prompt.");
 	return L3_ERR_LIMIT;
 }
 
@@ -245,8 +245,9 @@ static L3Status
 current_state(L3Constraint *constraint, uint32_t *state, L3Error *err)
 {
 	L3Automaton *a = constraint->compiled->automaton;
+	size_t		max_bytes = constraint->grammars->max_state_bytes;
 
-	if (l3_automaton_used(a) > L3_CONSTRAIN_STATE_BYTES)
+	if (l3_automaton_used(a) > (max_bytes != 0 ? max_bytes : L3_CONSTRAIN_STATE_BYTES))
 		l3_automaton_clear(a);
 	return l3_cursor_state(&constraint->cursor, state, err);
 }

@@ -24,7 +24,7 @@
 #include "mask.h"
 
 /* Bytes of compiled grammars that are kept for a model, those in use included. */
-#define L3_CONSTRAIN_CACHE_BYTES	((size_t) 128 << 20)
+#define L3_CONSTRAIN_CACHE_BYTES	((size_t) 64 << 20)
 /* Bytes of one grammar's states that are kept. */
 #define L3_CONSTRAIN_STATE_BYTES	((size_t) 32 << 20)
 
@@ -35,6 +35,7 @@ typedef struct L3Grammars
 	L3Vocabulary *vocabulary;	/* NULL: no request had a grammar yet */
 	struct L3Compiled *first;	/* used last */
 	size_t		max_bytes;		/* 0: L3_CONSTRAIN_CACHE_BYTES */
+	size_t		max_state_bytes;	/* 0: L3_CONSTRAIN_STATE_BYTES */
 } L3Grammars;
 
 typedef struct L3Constraint L3Constraint;

@@ -16,6 +16,9 @@
 /* Steps to find out whether all of UTF-8 leads back to a state. */
 #define MAX_WIDE_STEPS		4096
 
+/* Loops of at most so many iterations are followed to their end. */
+#define SHORT_LOOP			24
+
 /* Bytes that a partial character may still need. */
 #define MAX_CONTINUATION	3
 
@@ -51,15 +54,38 @@ l3_vocabulary_create(const L3Tokenizer *tok, L3Vocabulary **vocabulary, L3Error 
 	return L3_OK;
 }
 
+static void
+empty_text_set(L3TextSet *t)
+{
+	free(t->ids);
+	for (int n = 0; n <= L3_TRIE_MAX_PIECE; n++)
+		free(t->at_most[n]);
+	memset(t, 0, sizeof(*t));
+}
+
 void
 l3_vocabulary_free(L3Vocabulary *v)
 {
 	if (v == NULL)
 		return;
 	for (uint32_t i = 0; i < v->n_text; i++)
-		free(v->text[i].ids);
+		empty_text_set(&v->text[i]);
 	l3_trie_free(v->trie);
 	free(v);
+}
+
+size_t
+l3_vocabulary_bytes(const L3Vocabulary *v)
+{
+	size_t		bytes = sizeof(*v) + l3_trie_bytes(v->trie);
+
+	for (uint32_t i = 0; i < v->n_text; i++)
+	{
+		bytes += v->text[i].ends[L3_TRIE_MAX_PIECE] * sizeof(uint32_t);
+		for (int n = 0; n <= L3_TRIE_MAX_PIECE; n++)
+			bytes += v->text[i].at_most[n] != NULL ? v->trie->n_words * sizeof(uint64_t) : 0;
+	}
+	return bytes;
 }
 
 static bool
@@ -68,52 +94,63 @@ same_set(const L3ByteSet *a, const L3ByteSet *b)
 	return a->ascii[0] == b->ascii[0] && a->ascii[1] == b->ascii[1] && a->wide == b->wide;
 }
 
-/* A place for a new set of tokens: a free one, or the one unused for longest. */
+/* A place for a new set of characters: a free one, or the one unused for longest. */
 static L3TextSet *
-text_set_place(L3Vocabulary *v, L3Error *err)
+text_set_place(L3Vocabulary *v)
 {
 	L3TextSet  *oldest = &v->text[0];
 
 	if (v->n_text < L3_MASK_TEXT_SETS)
-	{
-		L3TextSet  *t = &v->text[v->n_text];
-
-		t->ids = malloc(v->trie->n_words * sizeof(uint64_t));
-		if (t->ids == NULL)
-		{
-			out_of_memory(err);
-			return NULL;
-		}
-		v->n_text++;
-		return t;
-	}
+		return &v->text[v->n_text++];
 	for (uint32_t i = 1; i < v->n_text; i++)
 		if (v->text[i].used < oldest->used)
 			oldest = &v->text[i];
+	empty_text_set(oldest);
 	return oldest;
 }
 
-/* The tokens of a set's characters, of at most max bytes; NULL without memory. */
-static const L3TextSet *
-text_set(L3Vocabulary *v, const L3ByteSet *set, uint32_t max, L3Error *err)
+/* What is known of a set of characters; NULL without memory. */
+static L3TextSet *
+text_set(L3Vocabulary *v, const L3ByteSet *set)
 {
-	L3TextSet  *t;
+	L3TextSet  *t = NULL;
 
-	for (uint32_t i = 0; i < v->n_text; i++)
-		if (v->text[i].max == max && same_set(&v->text[i].set, set))
-		{
-			v->text[i].used = ++v->clock;
-			return &v->text[i];
-		}
-	t = text_set_place(v, err);
+	for (uint32_t i = 0; i < v->n_text && t == NULL; i++)
+		if (v->text[i].ids != NULL && same_set(&v->text[i].set, set))
+			t = &v->text[i];
 	if (t == NULL)
-		return NULL;
-	t->set = *set;
-	t->max = max;
+	{
+		uint32_t   *ids = malloc((size_t) v->trie->n_tokens * sizeof(uint32_t));
+		uint32_t   *fitting;
+		uint32_t	n;
+
+		if (ids == NULL)
+			return NULL;
+		t = text_set_place(v);
+		t->set = *set;
+		n = l3_trie_spelled_with(v->trie, set, ids, t->ends);
+		fitting = realloc(ids, (n + 1) * sizeof(uint32_t));
+		t->ids = fitting != NULL ? fitting : ids;
+	}
 	t->used = ++v->clock;
-	memset(t->ids, 0, v->trie->n_words * sizeof(uint64_t));
-	l3_trie_spelled_with(v->trie, set, max, t->ids);
 	return t;
+}
+
+/* The tokens of at most max of its characters, as a set of ids; NULL without memory. */
+static const uint64_t *
+text_of_length(L3Vocabulary *v, L3TextSet *t, uint32_t max)
+{
+	uint64_t   *ids = t->at_most[max];
+
+	if (ids != NULL)
+		return ids;
+	ids = calloc(v->trie->n_words, sizeof(uint64_t));
+	if (ids == NULL)
+		return NULL;
+	for (uint32_t i = 0; i < t->ends[max]; i++)
+		ids[t->ids[i] >> 6] |= UINT64_C(1) << (t->ids[i] & 63);
+	t->at_most[max] = ids;
+	return ids;
 }
 
 /* ----------------------------------------------------------------
@@ -225,9 +262,31 @@ static const struct
 
 #define N_UTF8_FORMS	((int) (sizeof(utf8_forms) / sizeof(utf8_forms[0])))
 
-/* Does every sequence of a form, from byte i on, lead from state back to home? */
+/*
+ * What characters are looked for: those after which the text is whole, all can
+ * follow that could before them, or there is one state.
+ */
+typedef enum Aim
+{
+	AIM_WHOLE,
+	AIM_BACK,
+	AIM_SAME
+} Aim;
+
 static bool
-form_leads_back(L3Automaton *a, uint32_t home, uint32_t state, int form, int i, uint32_t *steps)
+is_reached(const L3Automaton *a, uint32_t home, uint32_t state, Aim aim)
+{
+	if (state == L3_STATE_DEAD)
+		return false;
+	if (aim == AIM_WHOLE)
+		return a->states[state].distance == 0;
+	return aim == AIM_BACK ? l3_automaton_covers(a, state, home) : state == home;
+}
+
+/* Does every sequence of a form, from byte i on, lead from state to the aim? */
+static bool
+form_leads(L3Automaton *a, uint32_t home, uint32_t state, int form, int i, Aim aim,
+		   uint32_t *steps)
 {
 	int			last_class = -1;
 	uint32_t	next;
@@ -243,19 +302,19 @@ form_leads_back(L3Automaton *a, uint32_t home, uint32_t state, int form, int i, 
 			next == L3_STATE_DEAD)
 			return false;
 		if (i + 1 < utf8_forms[form].n ?
-			!form_leads_back(a, home, next, form, i + 1, steps) :
-			!l3_automaton_covers(a, next, home))
+			!form_leads(a, home, next, form, i + 1, aim, steps) :
+			!is_reached(a, home, next, aim))
 			return false;
 	}
 	return true;
 }
 
 /*
- * The characters after each of which a state can go on as before.  What cannot
- * be found out is not in the set: masks do not depend on it.
+ * The characters after each of which the aim is reached.  What cannot be found
+ * out is not in the set: masks do not depend on it.
  */
 static L3ByteSet
-find_set(L3Automaton *a, uint32_t state)
+find_set(L3Automaton *a, uint32_t state, Aim aim)
 {
 	L3ByteSet	set = {.wide = true};
 	uint32_t	steps = 0;
@@ -264,26 +323,28 @@ find_set(L3Automaton *a, uint32_t state)
 
 	for (int byte = 0; byte < 0x80; byte++)
 		if (l3_automaton_step(a, state, (uint8_t) byte, &next, &err) == L3_OK &&
-			next != L3_STATE_DEAD && l3_automaton_covers(a, next, state))
+			is_reached(a, state, next, aim))
 			set.ascii[byte >> 6] |= UINT64_C(1) << (byte & 63);
 	for (int form = 0; form < N_UTF8_FORMS && set.wide; form++)
-		set.wide = form_leads_back(a, state, state, form, 0, &steps);
+		set.wide = form_leads(a, state, state, form, 0, aim, &steps);
 	return set;
 }
 
 /* The same, found once; NULL without memory. */
 static const L3ByteSet *
-set_of(L3Masks *m, uint32_t state)
+set_of(L3Masks *m, uint32_t state, Aim aim)
 {
 	L3StateNotes *notes = notes_of(m, state);
+	uint32_t	number;
 	L3ByteSet	set;
 	uint32_t	i = 0;
 
 	if (notes == NULL)
 		return NULL;
-	if (notes->set != 0)
-		return &m->sets[notes->set - 1];
-	set = find_set(m->automaton, state);
+	number = aim == AIM_WHOLE ? notes->whole : notes->back;
+	if (number != 0)
+		return &m->sets[number - 1];
+	set = find_set(m->automaton, state, aim);
 	while (i < m->n_sets && !same_set(&m->sets[i], &set))
 		i++;
 	if (i == m->cap_sets)
@@ -298,8 +359,58 @@ set_of(L3Masks *m, uint32_t state)
 	}
 	if (i == m->n_sets)
 		m->sets[m->n_sets++] = set;
-	notes_of(m, state)->set = i + 1;
+	notes = notes_of(m, state);
+	*(aim == AIM_WHOLE ? &notes->whole : &notes->back) = i + 1;
 	return &m->sets[i];
+}
+
+/* Do all characters beyond ASCII lead from state to after, or to no state if that is dead? */
+static bool
+wide_lead_to(L3Automaton *a, uint32_t state, uint32_t after)
+{
+	uint32_t	steps = 0;
+	uint32_t	next;
+	L3Error		err;
+
+	for (int byte = 0xC2; byte <= 0xF4 && after == L3_STATE_DEAD; byte++)
+		if (l3_automaton_step(a, state, (uint8_t) byte, &next, &err) != L3_OK ||
+			next != L3_STATE_DEAD)
+			return false;
+	for (int form = 0; form < N_UTF8_FORMS && after != L3_STATE_DEAD; form++)
+		if (!form_leads(a, after, state, form, 0, AIM_SAME, &steps))
+			return false;
+	return true;
+}
+
+/*
+ * Can no text of more than max of the set's characters follow?  Follows them
+ * one by one as long as all lead to one state, which is what they do in a
+ * bounded loop.  False when that cannot be found out.
+ */
+static bool
+ends_after(L3Automaton *a, uint32_t state, const L3ByteSet *set, uint32_t max)
+{
+	L3Error		err;
+
+	for (uint32_t i = 0; state != L3_STATE_DEAD; i++)
+	{
+		uint32_t	after = L3_STATE_UNKNOWN;
+		uint32_t	next;
+
+		for (int byte = 0; byte < 0x80; byte++)
+		{
+			if (!l3_byte_set_has(set, (uint8_t) byte))
+				continue;
+			if (l3_automaton_step(a, state, (uint8_t) byte, &next, &err) != L3_OK ||
+				(after != L3_STATE_UNKNOWN && next != after))
+				return false;
+			after = next;
+		}
+		if (i > max || !(set->wide ? wide_lead_to(a, state, after) : true))
+			return false;
+		state = after;
+	}
+	return true;
 }
 
 /* ----------------------------------------------------------------
@@ -307,11 +418,12 @@ set_of(L3Masks *m, uint32_t state)
  * ----------------------------------------------------------------
  */
 
-/* Subtrees that need not be entered. */
+/* Subtrees that need not be entered: tokens of at most max characters of a set. */
 typedef struct WalkLoop
 {
 	L3ByteSet	set;
-	uint32_t	max;			/* bytes of a token */
+	uint32_t	max;
+	bool		ends;			/* no longer ones can come either */
 } WalkLoop;
 
 typedef struct MaskWalk
@@ -329,8 +441,8 @@ typedef struct MaskWalk
 static uint32_t
 round_length(uint32_t max)
 {
-	static const uint8_t lengths[] = {1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192};
-	uint32_t	rounded = 0;
+	static const uint8_t lengths[] = {SHORT_LOOP, 32, 48, 64, 96, 128, 192};
+	uint32_t	rounded = max;
 
 	if (max >= L3_TRIE_MAX_PIECE)
 		return L3_TRIE_MAX_PIECE;
@@ -340,62 +452,72 @@ round_length(uint32_t max)
 }
 
 /*
- * Any text of the set, of at most max bytes, may follow; after it the distance
- * is at most this, or that of completing a character more.
+ * Any text of the set, of at most max characters, may follow; after it the
+ * distance is at most this, or that of completing a character more.
  */
 static L3Status
 add_loop(MaskWalk *w, const L3ByteSet *set, uint32_t max, uint32_t distance, L3Error *err)
 {
 	L3Vocabulary *v = w->m->vocabulary;
 	uint64_t	most = (uint64_t) distance + (set->wide ? MAX_CONTINUATION : 0);
-	const L3TextSet *text;
+	WalkLoop   *loop = &w->loops[w->n_loops];
+	L3TextSet  *text;
+	const uint64_t *ids;
 
-	max = round_length(max);
 	if (max == 0 || most > w->left || most >= L3_FAR ||
 		__builtin_popcountll(set->ascii[0]) + __builtin_popcountll(set->ascii[1]) < MIN_SET_CHARACTERS)
 		return L3_OK;
-	for (int i = 0; i < w->n_loops; i++)
-		if (w->loops[i].max >= max && same_set(&w->loops[i].set, set))
-			return L3_OK;
-	text = text_set(v, set, max, err);
-	if (text == NULL)
-		return err->status;
-	for (uint32_t i = 0; i < v->trie->n_words; i++)
-		w->ids[i] |= text->ids[i];
-	w->loops[w->n_loops++] = (WalkLoop)
+	*loop = (WalkLoop)
 	{
-		.set = *set, .max = max
+		.set = *set, .max = round_length(max),
+		.ends = max <= SHORT_LOOP && ends_after(w->m->automaton, w->state, set, max)
 	};
+	for (int i = 0; i < w->n_loops; i++)
+		if (w->loops[i].max >= loop->max && same_set(&w->loops[i].set, set))
+			return L3_OK;
+	text = text_set(v, set);
+	ids = text != NULL ? text_of_length(v, text, loop->max) : NULL;
+	if (ids == NULL)
+		return out_of_memory(err);
+	for (uint32_t i = 0; i < v->trie->n_words; i++)
+		w->ids[i] |= ids[i];
+	w->n_loops++;
 	if (w->distance < most)
 		w->distance = (uint32_t) most;
 	return L3_OK;
 }
 
-/* Which loops there are: the state itself, and bounded ones at whose head it stands. */
+/*
+ * Which loops there are: characters that lead back to the state itself, and
+ * bounded loops at whose head it stands, whose iterations may be one character.
+ */
 static L3Status
 find_loops(MaskWalk *w, L3Error *err)
 {
 	L3Automaton *a = w->m->automaton;
 	L3State		s = a->states[w->state];
-	const L3ByteSet *set = set_of(w->m, w->state);
-	L3Status	status = L3_OK;
+	const L3ByteSet *set = set_of(w->m, w->state, AIM_BACK);
+	L3ByteSet	copy;
+	L3Status	status;
 
 	if (set == NULL)
 		return out_of_memory(err);
-	if (a->states[w->state].n > 0)
-		status = add_loop(w, set, L3_TRIE_MAX_PIECE, s.distance, err);
+	copy = *set;
+	status = add_loop(w, &copy, L3_TRIE_MAX_PIECE, s.distance, err);
 	for (uint32_t i = 0; i < s.n_loops && status == L3_OK; i++)
 	{
-		uint32_t	home;
+		uint32_t	once;
 
 		if (s.loops[i].max == L3_GRAMMAR_UNBOUNDED)
 			continue;
-		status = l3_automaton_loop(a, s.loops[i].node, &home, err);
+		status = l3_automaton_once(a, s.loops[i].node, &once, err);
 		if (status != L3_OK)
 			break;
-		set = set_of(w->m, home);
-		status = set == NULL ? out_of_memory(err) :
-			add_loop(w, set, s.loops[i].max, s.loops[i].distance, err);
+		set = set_of(w->m, once, AIM_WHOLE);
+		if (set == NULL)
+			return out_of_memory(err);
+		copy = *set;
+		status = add_loop(w, &copy, s.loops[i].max, s.loops[i].distance, err);
 	}
 	return status;
 }
@@ -410,12 +532,14 @@ loops_with(const MaskWalk *w, unsigned which, uint8_t byte)
 	return which;
 }
 
-/* Are all tokens of the subtree in a loop's set?  which: loops for the bytes above. */
+/* Are all tokens of the subtree decided by a loop?  which: loops for the bytes above. */
 static bool
 in_a_loop(const MaskWalk *w, unsigned which, const L3TrieNode *node)
 {
 	for (int i = 0; i < w->n_loops; i++)
-		if ((which >> i & 1) && l3_trie_all_of(node, &w->loops[i].set, w->loops[i].max))
+		if ((which >> i & 1) && l3_trie_all_of(node, &w->loops[i].set) &&
+			(w->loops[i].ends ||
+			 (uint32_t) node->n_chars + node->more_chars <= w->loops[i].max))
 			return true;
 	return false;
 }
@@ -427,6 +551,7 @@ walk(MaskWalk *w, L3Error *err)
 	const L3Trie *t = w->m->vocabulary->trie;
 	uint32_t	states[L3_TRIE_MAX_PIECE + 1];	/* by depth */
 	unsigned	which[L3_TRIE_MAX_PIECE + 1];
+	uint64_t	effort = a->effort;
 	uint32_t	i = 0;
 
 	states[0] = w->state;
@@ -450,9 +575,8 @@ walk(MaskWalk *w, L3Error *err)
 
 			if (status != L3_OK)
 				return status;
-			if (l3_automaton_used(a) > L3_MASK_STATE_BYTES)
-				return l3_error(err, L3_ERR_LIMIT, "grammar needs more than %zu MB for one token",
-								L3_MASK_STATE_BYTES >> 20);
+			if (l3_automaton_used(a) > L3_MASK_STATE_BYTES || a->effort - effort > L3_MASK_EFFORT)
+				return l3_error(err, L3_ERR_LIMIT, "grammar can be read in too many ways");
 			continue;			/* now known */
 		}
 		distance = a->states[next].distance;

@@ -21,17 +21,20 @@
 
 /* Bytes of masks kept for one grammar. */
 #define L3_MASK_BYTES		((size_t) 16 << 20)
-/* Bytes of states that one mask may need. */
-#define L3_MASK_STATE_BYTES	((size_t) 256 << 20)
-/* Sets of tokens kept for one vocabulary. */
-#define L3_MASK_TEXT_SETS	64
+/* What one mask may need: bytes of states, and effort, which is some 0.3 s. */
+#define L3_MASK_STATE_BYTES	((size_t) 128 << 20)
+#define L3_MASK_EFFORT		((uint64_t) 20 << 20)
+/* Sets of characters whose tokens are kept for one vocabulary. */
+#define L3_MASK_TEXT_SETS	16
 
-/* The tokens that consist of the characters of a set and are not too long. */
+/* The tokens that consist of the characters of a set. */
 typedef struct L3TextSet
 {
 	L3ByteSet	set;
-	uint32_t	max;			/* bytes */
-	uint64_t   *ids;			/* (n_words) */
+	uint32_t   *ids;			/* as l3_trie_spelled_with gives them */
+	uint32_t	ends[L3_TRIE_MAX_PIECE + 1];
+	uint64_t   *at_most[L3_TRIE_MAX_PIECE + 1]; /* (n_words) those of so many
+												 * characters, or NULL */
 	uint64_t	used;			/* when, to drop the one unused for longest */
 } L3TextSet;
 
@@ -58,7 +61,8 @@ typedef struct L3StateNotes
 {
 	uint32_t	wide;			/* the state that has its mask */
 	uint32_t	mask;
-	uint32_t	set;			/* characters that lead back to it */
+	uint32_t	back;			/* set: characters that lead back to it */
+	uint32_t	whole;			/* set: characters that make a whole text of it */
 } L3StateNotes;
 
 /* The masks of one grammar with one vocabulary. */
@@ -81,6 +85,7 @@ typedef struct L3Masks
 
 L3Status	l3_vocabulary_create(const L3Tokenizer *tok, L3Vocabulary **vocabulary, L3Error *err);
 void		l3_vocabulary_free(L3Vocabulary *vocabulary);
+size_t		l3_vocabulary_bytes(const L3Vocabulary *vocabulary);
 
 L3Status	l3_masks_create(L3Vocabulary *vocabulary, L3Automaton *automaton, L3Masks **masks,
 							L3Error *err);

@@ -111,6 +111,8 @@ close_to(Path *path, uint32_t depth)
 			parent->flags |= node->flags & (L3_TRIE_WIDE | L3_TRIE_ILL);
 			if (parent->height < node->height + 1)
 				parent->height = (uint8_t) (node->height + 1);
+			if (parent->n_chars + parent->more_chars < node->n_chars + node->more_chars)
+				parent->more_chars = (uint8_t) (node->n_chars + node->more_chars - parent->n_chars);
 		}
 	}
 }
@@ -121,20 +123,24 @@ open_node(Path *path, uint8_t byte, uint32_t rank)
 	L3Trie	   *t = path->trie;
 	L3TrieNode *node = &t->nodes[t->n_nodes];
 
+	uint8_t		n_chars = path->depth > 0 ? t->nodes[path->open[path->depth]].n_chars : 0;
+
 	path->depth++;
 	path->open[path->depth] = t->n_nodes;
 	if (path->depth == 1)
 		t->roots[byte] = t->n_nodes;
 	*node = (L3TrieNode)
 	{
-		.byte = byte, .depth = (uint8_t) path->depth, .first_rank = rank
+		.byte = byte, .depth = (uint8_t) path->depth, .first_rank = rank,
+		.n_chars = (uint8_t) (n_chars + ((byte & 0xC0) != 0x80))
 	};
 	if (byte < 0x80)
 		node->ascii[byte >> 6] = UINT64_C(1) << (byte & 63);
 	t->n_nodes++;
 }
 
-static void
+/* False when too many tokens have the same bytes. */
+static bool
 add_piece(Path *path, const Piece *p, const Piece *before, uint32_t rank)
 {
 	L3TrieNode *node;
@@ -147,11 +153,14 @@ add_piece(Path *path, const Piece *p, const Piece *before, uint32_t rank)
 	while (path->depth < p->len)
 		open_node(path, p->bytes[path->depth], rank);
 	node = &path->trie->nodes[path->open[p->len]];
+	if (node->n_here == UINT16_MAX)
+		return false;
 	node->n_here++;
 	node->flags |= piece_flags(p);
 	path->trie->ids[rank] = p->id;
 	if (p->len > path->trie->max_piece)
 		path->trie->max_piece = p->len;
+	return true;
 }
 
 static L3Status
@@ -168,7 +177,10 @@ fill(L3Trie *t, const Piece *pieces, L3Error *err)
 		return l3_error(err, L3_ERR_MEMORY, "out of memory for the tree of a vocabulary");
 	memset(t->roots, 0xff, sizeof(t->roots));
 	for (uint32_t i = 0; i < t->n_tokens; i++)
-		add_piece(&path, &pieces[i], i > 0 ? &pieces[i - 1] : NULL, i);
+		if (!add_piece(&path, &pieces[i], i > 0 ? &pieces[i - 1] : NULL, i))
+			return l3_error(err, L3_ERR_UNSUPPORTED,
+							"the model's vocabulary has more than %d tokens of the same bytes",
+							UINT16_MAX);
 	close_to(&path, 0);
 	t->nodes[t->n_nodes] = (L3TrieNode)
 	{
@@ -267,17 +279,12 @@ l3_trie_costs(const L3Trie *trie, const uint8_t *bytes, uint32_t n, uint32_t *co
 	}
 }
 
+/*
+ * Go through the tokens of a set's characters: count those of each number of
+ * characters in ends, or, with ids, put each at ends[number] and move that on.
+ */
 static void
-add_subtree(const L3Trie *trie, uint32_t node, uint64_t *ids)
-{
-	uint32_t	end = trie->nodes[trie->nodes[node].end].first_rank;
-
-	for (uint32_t rank = trie->nodes[node].first_rank; rank < end; rank++)
-		ids[trie->ids[rank] >> 6] |= UINT64_C(1) << (trie->ids[rank] & 63);
-}
-
-void
-l3_trie_spelled_with(const L3Trie *trie, const L3ByteSet *set, uint32_t max, uint64_t *ids)
+visit_spelled(const L3Trie *trie, const L3ByteSet *set, uint32_t *ids, uint32_t *ends)
 {
 	uint32_t	i = 0;
 
@@ -285,18 +292,35 @@ l3_trie_spelled_with(const L3Trie *trie, const L3ByteSet *set, uint32_t max, uin
 	{
 		const L3TrieNode *node = &trie->nodes[i];
 
-		if (!l3_byte_set_has(set, node->byte) || node->depth > max)
-			i = node->end;
-		else if (l3_trie_all_of(node, set, max))
+		if (!l3_byte_set_has(set, node->byte))
 		{
-			add_subtree(trie, i, ids);
 			i = node->end;
+			continue;
 		}
-		else
+		for (uint32_t j = 0; j < node->n_here && (node->flags & L3_TRIE_ILL_HERE) == 0; j++)
 		{
-			if ((node->flags & L3_TRIE_ILL_HERE) == 0)
-				l3_trie_add_here(trie, node, ids);
-			i++;
+			if (ids != NULL)
+				ids[ends[node->n_chars]] = trie->ids[node->first_rank + j];
+			ends[node->n_chars]++;
 		}
+		i++;
 	}
+}
+
+uint32_t
+l3_trie_spelled_with(const L3Trie *trie, const L3ByteSet *set, uint32_t *ids, uint32_t *ends)
+{
+	uint32_t	begins = 0;
+
+	memset(ends, 0, (L3_TRIE_MAX_PIECE + 1) * sizeof(uint32_t));
+	visit_spelled(trie, set, NULL, ends);
+	for (int n = 0; n <= L3_TRIE_MAX_PIECE; n++)
+	{
+		uint32_t	count = ends[n];
+
+		ends[n] = begins;
+		begins += count;
+	}
+	visit_spelled(trie, set, ids, ends);
+	return begins;
 }

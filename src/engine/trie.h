@@ -32,7 +32,9 @@ typedef struct L3TrieNode
 	uint64_t	ascii[2];		/* ASCII bytes at the node and below */
 	uint32_t	end;			/* node after the subtree */
 	uint32_t	first_rank;		/* of the subtree's tokens, those that end here first */
-	uint32_t	n_here;			/* tokens that end here: mostly 0 or 1 */
+	uint16_t	n_here;			/* tokens that end here: mostly 0 or 1 */
+	uint8_t		n_chars;		/* characters begun from the root on, all of UTF-8 */
+	uint8_t		more_chars;		/* and at most begun below */
 	uint8_t		byte;
 	uint8_t		depth;			/* bytes from the root, this one's included */
 	uint8_t		height;			/* bytes to the deepest node below */
@@ -79,20 +81,23 @@ l3_byte_set_has(const L3ByteSet *set, uint8_t byte)
 
 /*
  * Does every token of a node's subtree consist of the set's characters (the
- * last of which may be cut short), and of at most max bytes, given that the
- * bytes above the node do?
+ * last of which may be cut short), given that the bytes above the node do?
  */
 static inline bool
-l3_trie_all_of(const L3TrieNode *node, const L3ByteSet *set, uint32_t max)
+l3_trie_all_of(const L3TrieNode *node, const L3ByteSet *set)
 {
 	return (node->ascii[0] & ~set->ascii[0]) == 0 && (node->ascii[1] & ~set->ascii[1]) == 0 &&
-		(node->flags & L3_TRIE_ILL) == 0 && (set->wide || (node->flags & L3_TRIE_WIDE) == 0) &&
-		(uint32_t) node->depth + node->height <= max;
+		(node->flags & L3_TRIE_ILL) == 0 && (set->wide || (node->flags & L3_TRIE_WIDE) == 0);
 }
 
-/* The tokens of which that is true, as a set of ids (n_words), which is added to. */
-void		l3_trie_spelled_with(const L3Trie *trie, const L3ByteSet *set, uint32_t max,
-								 uint64_t *ids);
+/*
+ * The tokens that consist of the set's characters, by their number, one that is
+ * cut short counted too: of n characters are ids[ends[n - 1]] .. ids[ends[n]].
+ * ids has room for n_tokens, ends for L3_TRIE_MAX_PIECE + 1; returns how many
+ * there are.
+ */
+uint32_t	l3_trie_spelled_with(const L3Trie *trie, const L3ByteSet *set, uint32_t *ids,
+								 uint32_t *ends);
 
 /* Add the tokens that end at a node. */
 static inline void

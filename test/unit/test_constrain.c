@@ -658,7 +658,7 @@ test_masks_of_text(void)
 		free(g);
 	}
 	n_text = v->n_text;
-	tap_ok(right && n_text > 3, "masks where any text may stand are what trying every token gives");
+	tap_ok(right && n_text > 0, "masks where any text may stand are what trying every token gives");
 	l3_vocabulary_free(v);
 	free(tok);
 }

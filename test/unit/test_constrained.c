@@ -207,9 +207,10 @@ test_same(const char *what, const L3Arena *arena, const char *cpu)
 		int			sequences;
 		bool		cache;
 		size_t		grammar_bytes;
+		size_t		state_bytes;
 	}			shapes[] = {
-		{16, 1, 1, true, 0}, {17, 2, 3, true, 0}, {64, 2, 36, false, 0}, {512, 1, 36, true, 1},
-		{512, 2, 36, true, 1}
+		{16, 1, 1, true, 0, 1}, {17, 2, 3, true, 0, 20000}, {64, 2, 36, false, 0, 0},
+		{512, 1, 36, true, 1, 0}, {512, 2, 36, true, 1, 1}
 	};
 	L3EngineOptions options = fixture_options();
 	Job		   *alone;
@@ -228,8 +229,9 @@ test_same(const char *what, const L3Arena *arena, const char *cpu)
 		options.max_sequences = shapes[i].sequences;
 		options.prefix_cache = shapes[i].cache;
 		rig_open(&rig, arena, options, tok);
-		/* compiled grammars are dropped as soon as nobody uses them, or kept */
+		/* compiled grammars are dropped as soon as nobody uses them, states now and then */
 		rig.model->grammars.max_bytes = shapes[i].grammar_bytes;
+		rig.model->grammars.max_state_bytes = shapes[i].state_bytes;
 		rig_run(&rig, together, N_JOBS);
 		cold = count_differences(alone, together);
 		rig_run(&rig, together, N_JOBS);
@@ -334,7 +336,7 @@ test_lengths(const L3Arena *arena)
 			said = said && l3_engine_submit(rig.engine, rig.model, &job.request, NULL, NULL,
 											&job.sequence, &err) == L3_ERR_LIMIT;
 			snprintf(number, sizeof(number), " %d ", least);
-			said = said && strstr(err.detail, number) != NULL;
+			said = said && strstr(err.message, number) != NULL;
 		}
 	}
 	tap_ok(whole, "answers are whole with the least number of tokens, and a few more");

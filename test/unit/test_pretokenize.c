@@ -413,6 +413,59 @@ test_random(L3PreTokenizer pre, const char *name)
 	tap_ok(wrong == 0, "%s: 100000 random texts split as a backtracking matcher splits them", name);
 }
 
+/* The boundaries of the split of n bytes, as a bit for each place. */
+static void
+boundaries(L3PreTokenizer pre, const char *bytes, size_t n, bool *at)
+{
+	L3Splitter	s;
+	size_t		start;
+	size_t		len;
+
+	l3_split_begin(&s, pre, bytes, n);
+	while (l3_split_next(&s, &start, &len))
+		at[start + len] = true;
+}
+
+/*
+ * Of random texts, what is settled must be split alike by itself and with
+ * anything behind the text; and it must not be less than it could be by much.
+ */
+static void
+test_settled(L3PreTokenizer pre, const char *name)
+{
+	uint64_t	state = 77;
+	unsigned	wrong = 0;
+	unsigned	settled = 0;
+	unsigned	n_bytes = 0;
+
+	for (int round = 0; round < 40000; round++)
+	{
+		char		bytes[128];
+		bool		alone[129] = {false};
+		Text		t;
+		size_t		len = (size_t) random_text(&state, bytes, &t);
+		size_t		n = l3_split_settled(pre, bytes, len);
+
+		boundaries(pre, bytes, n, alone);
+		settled += (unsigned) n;
+		n_bytes += (unsigned) len;
+		wrong += n > 0 && !alone[n];
+		for (int i = 0; i < 12; i++)
+		{
+			char		longer[256];
+			bool		got[257] = {false};
+			size_t		more = (size_t) random_text(&state, longer + len, &t);
+
+			memcpy(longer, bytes, len);
+			boundaries(pre, longer, len + more, got);
+			wrong += memcmp(alone, got, n + 1) != 0;
+		}
+	}
+	tap_ok(wrong == 0 && settled > n_bytes / 2,
+		   "%s: what is settled of a text is split alike whatever follows", name);
+	tap_note("%u of %u bytes are settled", settled, n_bytes);
+}
+
 static void
 test_names(void)
 {
@@ -434,6 +487,11 @@ main(void)
 	test_random(L3_PRE_GPT2, "gpt-2");
 	test_random(L3_PRE_SMOLLM, "smollm");
 	test_random(L3_PRE_DEFAULT, "default");
+	test_settled(L3_PRE_LLAMA_BPE, "llama-bpe");
+	test_settled(L3_PRE_QWEN2, "qwen2");
+	test_settled(L3_PRE_GPT2, "gpt-2");
+	test_settled(L3_PRE_SMOLLM, "smollm");
+	test_settled(L3_PRE_DEFAULT, "default");
 	test_names();
 	return tap_done();
 }

@@ -189,6 +189,76 @@ test_greedy(void)
 }
 
 /* ----------------------------------------------------------------
+ *		Masks
+ * ----------------------------------------------------------------
+ */
+
+/*
+ * A choice among some tokens is the choice of a model that has those alone:
+ * the same logits in a vocabulary without the others must give the same token.
+ */
+static void
+test_masks(void)
+{
+	static float few_logits[N_VOCAB];
+	static uint64_t allowed[(N_VOCAB + 63) / 64];
+	static int32_t ids[N_VOCAB];
+	static int32_t place[N_VOCAB];
+	static const int shares[] = {1, 2, 50, 1000};
+	uint64_t	state = 5;
+	bool		same = true;
+	bool		inside = true;
+	L3Sampling	s = plain_sampling();
+
+	for (int round = 0; round < 400; round++)
+	{
+		int32_t		history[3];
+		int32_t		few_history[3];
+		int			n_history = 0;
+		int			n = 0;
+		int32_t		id;
+
+		memset(allowed, 0, sizeof(allowed));
+		for (int i = 0; i < N_VOCAB; i++)
+		{
+			logits[i] = (float) ((int) (fixture_random(&state) >> 60) - 8);
+			/* round by round a thousandth to all, and always one */
+			place[i] = -1;
+			if (i != 70 && fixture_random(&state) >> 32 >= (UINT64_C(1) << 32) / (uint64_t) shares[round % 4])
+				continue;
+			allowed[i >> 6] |= UINT64_C(1) << (i & 63);
+			few_logits[n] = logits[i];
+			place[i] = n;
+			ids[n++] = i;
+		}
+		for (int i = 0; i < 3; i++)
+		{
+			history[i] = ids[fixture_random(&state) % (uint64_t) n];
+			few_history[n_history++] = place[history[i]];
+		}
+		s.temperature = round % 5 == 0 ? 0 : 0.7f;
+		s.top_k = round % 3 == 0 ? 7 : 0;
+		s.top_p = round % 2 == 0 ? 0.8f : 1;
+		s.min_p = round % 7 == 0 ? 0.1f : 0;
+		s.repeat_penalty = round % 6 == 0 ? 1.3f : 1;
+		memcpy(work, logits, sizeof(work));
+		id = l3_sample(&kernels, &s, work, N_VOCAB, allowed, history, 3, (uint64_t) round, candidates);
+		inside = inside && id >= 0 && place[id] >= 0;
+		same = same && id == ids[l3_sample(&kernels, &s, few_logits, n, NULL, few_history, n_history,
+										   (uint64_t) round, candidates)];
+	}
+	tap_ok(inside, "only allowed tokens are chosen");
+	tap_ok(same, "a choice under a mask is that of a vocabulary without the other tokens");
+
+	for (int i = 0; i < N_VOCAB; i++)
+		work[i] = NAN;
+	memset(allowed, 0, sizeof(allowed));
+	allowed[2] = 0x30;
+	tap_ok(l3_sample(&kernels, &s, work, N_VOCAB, allowed, NULL, 0, 1, candidates) / 2 == 66,
+		   "also when nothing but NaN is left");
+}
+
+/* ----------------------------------------------------------------
  *		Stop strings
  * ----------------------------------------------------------------
  */
@@ -267,6 +337,7 @@ main(void)
 	test_distributions();
 	test_walk();
 	test_greedy();
+	test_masks();
 	test_stops();
 	return tap_done();
 }

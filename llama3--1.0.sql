@@ -1294,6 +1294,8 @@ BEGIN
 	IF finished THEN
 		RETURN;
 	END IF;
+	/* A deferred constraint's error would come with the commit, and stop the job. */
+	SET CONSTRAINTS ALL IMMEDIATE;
 	place := coalesce(j.resume_at, '{"again": false}');
 	batch := (j.options->>'batch_rows')::integer;
 
@@ -1443,7 +1445,8 @@ BEGIN
 	PERFORM @extschema@._llama_job_attach(job);
 	UPDATE @extschema@.llama_jobs j SET state = 'running', run_started_at = pg_catalog.clock_timestamp(),
 		run_rows = 0, run_tokens = 0, updated_at = pg_catalog.clock_timestamp(), sqlstate = NULL, message = NULL
-	WHERE j.id = job AND j.state IN ('queued', 'running') RETURNING j.kind INTO kind;
+	WHERE j.id = job AND j.owner = @extschema@._llama_me() AND j.state IN ('queued', 'running')
+	RETURNING j.kind INTO kind;
 	COMMIT;
 	CASE kind
 		WHEN 'enrich' THEN
@@ -1612,7 +1615,8 @@ BEGIN ATOMIC
 			WHEN pg_catalog.left(_llama_job_note_error.sqlstate, 2) NOT IN ('08', '40', '53', '57', '58')
 				AND _llama_job_note_error.sqlstate NOT IN ('55006', '55P03') THEN 'failed'
 			END AS state) n
-	WHERE j.id = job AND j.state IN ('queued', 'running');
+	WHERE j.id = job AND j.state IN ('queued', 'running')
+		AND NOT EXISTS (SELECT FROM _llama_jobs_attached() a WHERE a.job = j.id AND a.role = j.owner::oid);
 END;
 COMMENT ON FUNCTION _llama_job_note_error(bigint, text, text) IS
 	'internal: a worker ended with this error: the job is cancelled, has failed, or is tried again if that may help';
@@ -1627,7 +1631,7 @@ GRANT SELECT ON llama_job_errors TO PUBLIC;
 
 CREATE VIEW llama_progress WITH (security_invoker = true) AS
 	SELECT j.id AS job, a.pid, j.kind, j.owner, j.target,
-		   CASE WHEN j.state = 'running' AND a.pid IS NULL
+		   CASE WHEN j.state IN ('queued', 'running') AND a.pid IS NULL
 				THEN CASE WHEN j.background THEN 'queued' ELSE 'interrupted' END
 				ELSE j.state END AS state,
 		   j.rows_done,

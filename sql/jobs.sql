@@ -140,6 +140,15 @@ CALL llama_enrich('heap', 'v = 60 / length(pad)', 'id < 9');
 SELECT id, v FROM heap WHERE id < 9 ORDER BY id;
 SELECT count(*) AS errors FROM llama_job_errors WHERE target = 'heap'::regclass;
 
+-- an error that would come with the commit is its row's, too
+CREATE TABLE referred (id int PRIMARY KEY);
+INSERT INTO referred SELECT generate_series(0, 8);
+CREATE TABLE deferred (id int PRIMARY KEY, v int REFERENCES referred DEFERRABLE INITIALLY DEFERRED);
+INSERT INTO deferred SELECT generate_series(1, 30);
+CALL llama_enrich('deferred', 'v = id % 10', batch_rows => 7);
+SELECT row_key, sqlstate FROM llama_job_errors WHERE target = 'deferred'::regclass ORDER BY 1;
+SELECT count(v) FROM deferred;
+
 -- partitions, also nested and with rows that move
 CREATE TABLE parts (a int, id int, v int, PRIMARY KEY (id, a)) PARTITION BY LIST (a);
 CREATE TABLE parts_1 PARTITION OF parts FOR VALUES IN (1);

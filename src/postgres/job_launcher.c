@@ -49,8 +49,13 @@
 PGDLLEXPORT void llama3_launcher_main(Datum arg);
 PGDLLEXPORT void llama3_job_scan_main(Datum arg);
 
-/* How soon to look again for what could not be started now. */
+/*
+ * How soon to look again for jobs for which there was no process, as nobody
+ * tells us when somebody else's process ends; and for those that wait for their
+ * turn, which they are told, to be sure.
+ */
 #define LLAMA_JOB_ROOM_MS		5000
+#define LLAMA_JOB_TURN_MS		60000
 
 /* ----------------------------------------------------------------
  *		The launcher
@@ -329,7 +334,7 @@ pass_due_jobs(const char *schema)
 			llama_jobs_due(MyDatabaseId, at, false);
 		else if (!pass_job(job, role, room))
 		{
-			llama_jobs_due(MyDatabaseId, TimestampTzPlusMilliseconds(now, LLAMA_JOB_ROOM_MS), true);
+			llama_jobs_due(MyDatabaseId, TimestampTzPlusMilliseconds(now, LLAMA_JOB_TURN_MS), true);
 			break;
 		}
 		else if (SPI_execute(psprintf("SELECT %s._llama_job_note_start(" INT64_FORMAT ")", schema, job),

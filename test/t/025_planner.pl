@@ -97,8 +97,9 @@ $session->quit;
 # Neighbours that count plans see one, however often the query was planned.
 $node->safe_psql('postgres', 'CREATE EXTENSION pg_stat_statements; SELECT pg_stat_statements_reset()');
 my $parallel = 'SET min_parallel_table_scan_size = 0;';
-my $query = "SELECT count(llama_filter(x, 'd')) FROM texts WHERE id < 4";
-unlike($node->safe_psql('postgres', "$parallel EXPLAIN $query"), qr/Gather/, 'calls are no reason for workers');
+my $query = "SELECT count(llama_filter(x, 'd')) FROM texts WHERE id <= 500";
+cmp_ok(500 * cost("llama_filter(x, 'd')"), '>', 2000, 'calls that cost more than to start workers');
+unlike($node->safe_psql('postgres', "$parallel EXPLAIN $query"), qr/Gather/, 'are no reason to');
 $node->safe_psql('postgres', "$parallel $query");
 is($node->safe_psql('postgres', q{SELECT plans, calls, rows FROM pg_stat_statements WHERE query LIKE 'SELECT count(llama_filter%'}),
 	'1|1|1', 'pg_stat_statements counts one plan');

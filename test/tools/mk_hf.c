@@ -166,8 +166,8 @@ write_tokenizer(const MkOptions *o, const MkVocab *v, const char *dir)
 		json_string(f, v->chat_template);
 		fputs(",\n", f);
 	}
-	fprintf(f, "  \"clean_up_tokenization_spaces\": true,\n  \"model_max_length\": %d,\n"
-			"  \"tokenizer_class\": \"PreTrainedTokenizerFast\"\n}\n", o->n_ctx);
+	fprintf(f, "  \"clean_up_tokenization_spaces\": true,\n  \"model_max_length\": 1000000000000000019884624838656,\n"
+			"  \"tokenizer_class\": \"PreTrainedTokenizerFast\"\n}\n");
 	mk_close(f, "tokenizer_config.json");
 }
 

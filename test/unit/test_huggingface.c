@@ -455,6 +455,9 @@ tokenizer_of(const Loaded *l)
 	return (const L3Tokenizer *) l->tokenizer;
 }
 
+static const char unbounded_tokenizer[] =
+"{\"chat_template\": \"{{ x }}\", \"model_max_length\": 1000000000000000019884624838656}";
+
 static void
 test_tokenizer(void)
 {
@@ -494,6 +497,15 @@ test_tokenizer(void)
 	l = load(L3_QUANTIZE_NONE);
 	tap_ok(l.arena != NULL && l3_tokenizer_has_template(tokenizer_of(&l)), "chat_template.jinja gives the chat template");
 	tap_ok(l.arena != NULL && l3_source_warning(l.source)[0] == '\0', "and nothing is missed");
+	done(&l);
+
+	/* What published tokenizers say that know of no longest text. */
+	d = sound_directory();
+	write_directory(&d);
+	write_bytes("tokenizer_config.json", unbounded_tokenizer, sizeof(unbounded_tokenizer) - 1);
+	l = load(L3_QUANTIZE_NONE);
+	tap_ok(l.arena != NULL && l3_tokenizer_has_template(tokenizer_of(&l)),
+		   "a model_max_length beyond all integers is read over");
 	done(&l);
 
 	d = sound_directory();

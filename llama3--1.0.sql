@@ -35,8 +35,8 @@
  * WHERE clause's conditions, the cheaper of them first, and above a Sort with
  * LIMIT.  Speeds are rounded to powers of two, so that plans change seldom.
  * COST, in units of cpu_operator_cost (0.0025), counts where the support function
- * does not: for a function that was altered to run with settings, as its owner or
- * not for NULLs.  It is 1,000 where one pass over the prompt gives the answer and
+ * does not: for functions that return sets, aggregates, and a function that was
+ * altered to run with settings, as its owner or not for NULLs.  It is 1,000 where one pass over the prompt gives the answer and
  * 10,000 where an answer is generated.  What only uses the tokenizer has 100.
  * A query with calls is not compiled (JIT), whatever it costs, and has parallel
  * workers only if it would have them without the calls' cost: see planner.c.
@@ -136,7 +136,7 @@ CREATE FUNCTION llama_generate_stream(
 	model text DEFAULT NULL)
 	RETURNS SETOF text
 	AS 'MODULE_PATHNAME', 'llama_generate_stream'
-	LANGUAGE C STABLE PARALLEL RESTRICTED COST 10000 ROWS 100;
+	LANGUAGE C STABLE PARALLEL RESTRICTED COST 10000 ROWS 100 SUPPORT llama_support;
 COMMENT ON FUNCTION llama_generate_stream(text, text, integer, float8, float8, integer, float8, bigint, text[], float8, jsonb, regtype, text) IS
 	'llama_generate''s answer in pieces of whole characters, each sent to the client as it is made when called in the select list; no rows for a NULL prompt or an empty answer';
 
@@ -318,14 +318,14 @@ COMMENT ON FUNCTION llama_fix_grammar(text, text) IS
 CREATE FUNCTION llama_agg_finalfn(internal)
 	RETURNS text
 	AS 'MODULE_PATHNAME', 'llama_agg_finalfn'
-	LANGUAGE C STABLE STRICT PARALLEL SAFE COST 10000;
+	LANGUAGE C STABLE STRICT PARALLEL SAFE COST 10000 SUPPORT llama_support;
 COMMENT ON FUNCTION llama_agg_finalfn(internal) IS
 	'of llama_agg and llama_summarize_agg: the state''s answer; the state can go on';
 
 CREATE FUNCTION llama_agg_combinefn(internal, internal)
 	RETURNS internal
 	AS 'MODULE_PATHNAME', 'llama_agg_combinefn'
-	LANGUAGE C STABLE PARALLEL SAFE COST 1000;
+	LANGUAGE C STABLE PARALLEL SAFE COST 1000 SUPPORT llama_support;
 COMMENT ON FUNCTION llama_agg_combinefn(internal, internal) IS
 	'of llama_agg and llama_summarize_agg: the first state with the texts of the second behind its own';
 
@@ -346,7 +346,7 @@ COMMENT ON FUNCTION llama_agg_deserialfn(bytea, internal) IS
 CREATE FUNCTION llama_agg_transfn(internal, input text, task text)
 	RETURNS internal
 	AS 'MODULE_PATHNAME', 'llama_agg_transfn'
-	LANGUAGE C STABLE PARALLEL SAFE COST 1000;
+	LANGUAGE C STABLE PARALLEL SAFE COST 1000 SUPPORT llama_support;
 COMMENT ON FUNCTION llama_agg_transfn(internal, text, text) IS
 	'of llama_agg: the state with one text more';
 CREATE AGGREGATE llama_agg(input text, task text) (
@@ -365,7 +365,7 @@ COMMENT ON AGGREGATE llama_agg(text, text) IS
 CREATE FUNCTION llama_agg_transfn(internal, input text, task text, max_tokens integer)
 	RETURNS internal
 	AS 'MODULE_PATHNAME', 'llama_agg_transfn'
-	LANGUAGE C STABLE PARALLEL SAFE COST 1000;
+	LANGUAGE C STABLE PARALLEL SAFE COST 1000 SUPPORT llama_support;
 COMMENT ON FUNCTION llama_agg_transfn(internal, text, text, integer) IS
 	'of llama_agg: the state with one text more';
 CREATE AGGREGATE llama_agg(input text, task text, max_tokens integer) (
@@ -384,7 +384,7 @@ COMMENT ON AGGREGATE llama_agg(text, text, integer) IS
 CREATE FUNCTION llama_agg_transfn(internal, input text, task text, max_tokens integer, model text)
 	RETURNS internal
 	AS 'MODULE_PATHNAME', 'llama_agg_transfn'
-	LANGUAGE C STABLE PARALLEL SAFE COST 1000;
+	LANGUAGE C STABLE PARALLEL SAFE COST 1000 SUPPORT llama_support;
 COMMENT ON FUNCTION llama_agg_transfn(internal, text, text, integer, text) IS
 	'of llama_agg: the state with one text more';
 CREATE AGGREGATE llama_agg(input text, task text, max_tokens integer, model text) (
@@ -403,7 +403,7 @@ COMMENT ON AGGREGATE llama_agg(text, text, integer, text) IS
 CREATE FUNCTION llama_summarize_agg_transfn(internal, input text)
 	RETURNS internal
 	AS 'MODULE_PATHNAME', 'llama_summarize_agg_transfn'
-	LANGUAGE C STABLE PARALLEL SAFE COST 1000;
+	LANGUAGE C STABLE PARALLEL SAFE COST 1000 SUPPORT llama_support;
 COMMENT ON FUNCTION llama_summarize_agg_transfn(internal, text) IS
 	'of llama_summarize_agg: the state with one text more';
 CREATE AGGREGATE llama_summarize_agg(input text) (
@@ -422,7 +422,7 @@ COMMENT ON AGGREGATE llama_summarize_agg(text) IS
 CREATE FUNCTION llama_summarize_agg_transfn(internal, input text, max_words integer)
 	RETURNS internal
 	AS 'MODULE_PATHNAME', 'llama_summarize_agg_transfn'
-	LANGUAGE C STABLE PARALLEL SAFE COST 1000;
+	LANGUAGE C STABLE PARALLEL SAFE COST 1000 SUPPORT llama_support;
 COMMENT ON FUNCTION llama_summarize_agg_transfn(internal, text, integer) IS
 	'of llama_summarize_agg: the state with one text more';
 CREATE AGGREGATE llama_summarize_agg(input text, max_words integer) (
@@ -441,7 +441,7 @@ COMMENT ON AGGREGATE llama_summarize_agg(text, integer) IS
 CREATE FUNCTION llama_summarize_agg_transfn(internal, input text, max_words integer, model text)
 	RETURNS internal
 	AS 'MODULE_PATHNAME', 'llama_summarize_agg_transfn'
-	LANGUAGE C STABLE PARALLEL SAFE COST 1000;
+	LANGUAGE C STABLE PARALLEL SAFE COST 1000 SUPPORT llama_support;
 COMMENT ON FUNCTION llama_summarize_agg_transfn(internal, text, integer, text) IS
 	'of llama_summarize_agg: the state with one text more';
 CREATE AGGREGATE llama_summarize_agg(input text, max_words integer, model text) (
@@ -543,7 +543,7 @@ CREATE FUNCTION llama_logprobs(
 	model text DEFAULT NULL)
 	RETURNS TABLE ("position" integer, token integer, piece text, logprob double precision)
 	AS 'MODULE_PATHNAME', 'llama_logprobs'
-	LANGUAGE C STABLE PARALLEL SAFE COST 1000 ROWS 100;
+	LANGUAGE C STABLE PARALLEL SAFE COST 1000 ROWS 100 SUPPORT llama_support;
 COMMENT ON FUNCTION llama_logprobs(text, text, text) IS
 	'the natural logarithm of each completion token''s probability after the prompt and the tokens before it; positions count from 1; no rows if either is NULL';
 

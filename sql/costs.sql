@@ -30,11 +30,10 @@ RESET llama3.max_tokens;
 SELECT cost_ratio('llama_summarize(a, 3000)', 'llama_summarize(a, 1000)');
 SELECT cost('llama_translate(b, ''French'')') > 2 * cost('llama_translate(a, ''French'')') AS as_long_as_the_text,
 	cost('llama_complete(a, 100)') > cost('llama_filter(a, ''c'')') AS answers_cost_more;
--- of all the functions that ask the model
-SELECT count(*), bool_and(prosupport = 'llama_support'::regproc) FROM pg_proc
-WHERE proname IN ('llama_generate', 'llama_chat', 'llama_complete', 'llama_classify', 'llama_classify_prob', 'llama_classify_multi', 'llama_filter',
-	'llama_filter_prob', 'llama_score', 'llama_rank', 'llama_sentiment', 'llama_summarize', 'llama_translate', 'llama_redact', 'llama_fix_grammar',
-	'llama_embed', 'llama_similarity');
+-- of all the functions that ask the model: none lacks the planner's support
+SELECT p.oid::regprocedure FROM pg_depend d JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND e.oid = d.refobjid
+	JOIN pg_proc p ON d.classid = 'pg_proc'::regclass AND p.oid = d.objid
+WHERE e.extname = 'llama3' AND d.deptype = 'e' AND p.procost >= 1000 AND p.provolatile <> 'v' AND p.prosupport <> 'llama_support'::regproc;
 
 -- conditions: cheap ones first, and of calls the cheaper
 EXPLAIN (COSTS off) SELECT id FROM texts WHERE llama_complete(a, 1000) <> '' AND llama_filter(a, 'c') AND a LIKE 's%';
@@ -85,5 +84,7 @@ PREPARE p (text) AS SELECT llama_filter(a, $1) FROM texts WHERE id < 3;
 SET plan_cache_mode = force_generic_plan;
 SELECT compiles('SELECT id + 1 FROM texts WHERE id < 3') OR NOT pg_jit_available() AS without_calls, compiles('SELECT llama_filter(a, ''c'') FROM texts WHERE id < 3') AND pg_jit_available() AS a_call,
 	compiles('SELECT CASE WHEN id = 1 THEN llama_filter(a, ''c'') END FROM texts') AND pg_jit_available() AS within_case,
-	compiles('SELECT inlined(a) FROM texts') AND pg_jit_available() AS within_a_function, compiles('EXECUTE p (''c'')') AND pg_jit_available() AS prepared;
+	compiles('SELECT inlined(a) FROM texts') AND pg_jit_available() AS within_a_function, compiles('EXECUTE p (''c'')') AND pg_jit_available() AS prepared,
+	compiles('SELECT llama_agg(a, ''c'') FROM texts') AND pg_jit_available() AS an_aggregate,
+	compiles('SELECT count(*) FROM texts, llama_logprobs(a, b)') AND pg_jit_available() AS a_set;
 DEALLOCATE p;

@@ -7,6 +7,7 @@
 # In README.md and the guides
 #	```sql			is run, a psql session per block.  Comments such as "-- ERROR:  ..."
 #				announce the messages that come, all of them, in this order
+#	```sql needs EXTENSION	is run where that extension is installed
 #	```text			after it is the output.  Numbers may differ, since the README's
 #				are from larger models; words may not
 #	```text varies	is output of which only the columns are the same everywhere
@@ -117,6 +118,13 @@ sub columns
 # Running it
 # ----------------------------------------------------------------
 
+sub installed
+{
+	my ($node, $extension) = @_;
+	return $node->safe_psql('postgres',
+		"SELECT count(*) FROM pg_available_extensions WHERE name = '$extension'");
+}
+
 sub run_sql
 {
 	my ($node, $block, $page) = @_;
@@ -124,6 +132,12 @@ sub run_sql
 	my $where = "$page, line $block->{line}: " . (split /\n/, $sql)[0];
 	my $other;
 	my ($out, $err);
+
+	if ($block->{info} =~ /^needs (\w+)$/ && !installed($node, $1))
+	{
+		SKIP: { skip "$where: $1 is not installed", 1; }
+		return;
+	}
 
 	# A view of what is in flight wants something, as the row of a statement.
 	if ($sql =~ /FROM llama_(?:stat_requests|progress_statements)/)
@@ -241,6 +255,9 @@ for (@functions)
 	my $expected = join ' ', grep { $heading !~ /\*options\*/ || !$options{$_} } @arguments;
 	is($given, $expected, "$name: its arguments");
 }
+my $function_table = $node->safe_psql('postgres', slurp_file('t/function_table.sql'));
+is(join('', slurp_file('../doc/functions.md') =~ /^(\| `llama.*\n)/mg), "$function_table\n",
+	'doc/functions.md: its table is what psql -Atf test/t/function_table.sql prints');
 $node->stop;
 
 # Messages of the troubleshooting table are in the libraries.
@@ -280,7 +297,8 @@ for my $name (sort keys %page)
 		1 while $target =~ s{[^/]+/\.\./}{};
 		ok(-f "../$target" && (!defined $anchor || $anchor{"$target$anchor"}), "$name: the link to $link leads somewhere");
 	}
-	is(join("\n", grep { length(decode_utf8($_)) > 120 } split /\n/, $page{$name}), '', "$name: no line is longer than 120");
+	is(join("\n", grep { !/^\| `llama/ && length(decode_utf8($_)) > 120 } split /\n/, $page{$name}), '',
+		"$name: no line is longer than 120, but those of the table of functions");
 }
 
 # ----------------------------------------------------------------
@@ -303,6 +321,11 @@ for my $name (grep { m{^doc/} && grep { $_->{language} eq 'sql' } code_blocks($p
 {
 	(my $server = $name) =~ s{.*/|\.md$}{}g;
 	$node = start_node($server, "llama3.models = 'Llama-3.2-1B-Instruct-Q8_0.gguf'");
+	if (installed($node, 'pg_cron'))
+	{
+		$node->append_conf('postgresql.conf', "shared_preload_libraries = 'pg_cron,llama3'\ncron.database_name = postgres");
+		$node->restart;
+	}
 	run_blocks($node, $page{$name}, $name);
 	$node->stop;
 }

@@ -5,7 +5,8 @@
 #   make install   install the extension (as root)
 #   make demo      all of that, then a tour on real rows in a private cluster
 #   make check     deps, build, install and run every test
-#   make bench     speed on random-weight models of true shapes
+#   make bench     speed on random-weight models of true shapes, beside llama.cpp
+#   make bench-quick   the same in under three minutes
 #   make fuzz      the fuzz targets for FUZZ_SECONDS each (600)
 #   make check-postgres  PostgreSQL's own tests, with and without llama3 (five minutes)
 #   make check-arm64   the engine's tests compiled for arm64, under emulation
@@ -14,7 +15,7 @@
 # Targets that must work before PostgreSQL's headers are there (deps, check,
 # ...) do not include PGXS.
 
-EARLY_GOALS = deps demo check bench fuzz check-postgres check-arm64 demo-model
+EARLY_GOALS = deps demo check bench bench-quick fuzz check-postgres check-arm64 demo-model
 GOALS = $(or $(MAKECMDGOALS),all)
 
 ifneq ($(filter $(EARLY_GOALS),$(GOALS)),)
@@ -39,7 +40,12 @@ check: deps
 bench: deps
 	@echo "building"
 	@$(MAKE) -s bench-programs
-	@./test/bench/run
+	@./test/bench/run --json build/bench.json --svg build/bench.svg
+
+bench-quick: deps
+	@echo "building"
+	@$(MAKE) -s bench-programs
+	@./test/bench/run --quick
 
 fuzz: deps
 	@FUZZ_SECONDS=$(or $(FUZZ_SECONDS),600) ./test/run fuzz
@@ -219,9 +225,10 @@ test-programs: $(TEST_PROGRAMS_plain)
 test-programs-asan: $(TEST_PROGRAMS_asan)
 test-programs-tsan: $(TEST_PROGRAMS_tsan)
 test-programs-fuzz: $(TEST_PROGRAMS_fuzz)
-bench-programs: build/plain/mkmodel build/plain/bench build/plain/rows build/plain/masks
-build/plain/bench build/plain/rows build/plain/masks: build/plain/%: build/plain/test/bench/%.o build/plain/test/bench/loaded.o \
-		$(ENGINE_plain)
+BENCH_PROGRAMS = $(addprefix build/plain/,engine rows masks)
+bench-programs: build/plain/mkmodel $(BENCH_PROGRAMS)
+$(BENCH_PROGRAMS): build/plain/%: build/plain/test/bench/%.o build/plain/test/bench/loaded.o \
+		build/plain/test/bench/machine.o $(ENGINE_plain)
 	$(CC) -pthread -o $@ $^ $(TEST_LIBS)
 
 endif

@@ -1,0 +1,252 @@
+/*-------------------------------------------------------------------------
+ *
+ * engine.c
+ *	  The engine under measurement: loads a model, then obeys commands.
+ *
+ * Usage: engine MODEL.gguf THREADS [CPU-FEATURES]
+ *
+ * After loading it prints a line of facts.  Then each line on standard input is
+ * a command, answered by one line on standard output: seconds, unless said
+ * otherwise.
+ *
+ *	prefill N			a prompt of N tokens, to its first token
+ *	decode S P N		S sequences with prompts of P tokens, N tokens each:
+ *						seconds for the last N - 1, all together
+ *	mixed S N P			the same of S sequences of N tokens, while one more
+ *						prompt of P tokens is computed
+ *	embed N LOW HIGH	embeddings of N texts of LOW .. HIGH tokens
+ *	machine				"BANDWIDTH INT8-RATE", bytes and operations per second
+ *
+ * Tokens are drawn anew for each command, and the prefix cache is off: nothing
+ * is found computed.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "loaded.h"
+#include "machine.h"
+
+#define MAX_SEQUENCES	256
+/* As a worker's defaults, but for the prefix cache and room for long contexts. */
+#define BATCH_TOKENS	256
+#define KV_BYTES		(UINT64_C(2) << 30)
+
+typedef struct Run
+{
+	bool		done;
+	int			n_out;
+} Run;
+
+static Loaded loaded;
+static L3Pool *pool;
+static uint32_t seed = 1;
+
+static int32_t
+random_token(void)
+{
+	seed = seed * 1664525u + 1013904223u;
+	return (int32_t) ((seed >> 8) % loaded.plan.hparams.n_vocab);
+}
+
+static void *
+check(void *mem)
+{
+	if (mem == NULL)
+	{
+		fprintf(stderr, "bench: out of memory\n");
+		exit(1);
+	}
+	return mem;
+}
+
+static void
+on_event(void *user, L3Event event, const L3Result *result)
+{
+	Run		   *run = user;
+
+	run->n_out = result->n_out;
+	if (event != L3_EVENT_DONE)
+		return;
+	if (result->status != L3_OK)
+		bench_die("request", &result->error);
+	run->done = true;
+}
+
+/* Submit a request of n_prompt random tokens that generates n_out, or embeds if 0. */
+static void
+submit(L3Request *request, Run *run, int n_prompt, int n_out)
+{
+	int32_t    *tokens = check(malloc((size_t) n_prompt * sizeof(int32_t)));
+	L3Sequence *sequence;
+	L3Error		err;
+
+	for (int i = 0; i < n_prompt; i++)
+		tokens[i] = random_token();
+	memset(request, 0, sizeof(*request));
+	memset(run, 0, sizeof(*run));
+	request->kind = n_out > 0 ? L3_REQ_GENERATE : L3_REQ_EMBED;
+	request->tokens = tokens;
+	request->n_tokens = n_prompt;
+	request->max_tokens = n_out;
+	request->sampling.top_p = 1;
+	request->sampling.repeat_penalty = 1;
+	request->ignore_stop_tokens = true;
+	if (n_out > 0)
+		request->out_tokens = check(malloc((size_t) n_out * sizeof(int32_t)));
+	else
+		request->out_embedding = check(malloc(loaded.plan.hparams.n_embd * sizeof(float)));
+	if (l3_engine_submit(loaded.engine, loaded.model, request, on_event, run, &sequence, &err) != L3_OK)
+		bench_die("submit", &err);
+}
+
+static void
+release(L3Request *request)
+{
+	free((void *) request->tokens);
+	free(request->out_tokens);
+	free(request->out_embedding);
+}
+
+static double
+prefill(int n)
+{
+	L3Request	request;
+	Run			run;
+	double		start = bench_now();
+
+	submit(&request, &run, n, 1);
+	while (l3_engine_step(loaded.engine))
+		;
+	release(&request);
+	return bench_now() - start;
+}
+
+/* n_extra > 0: when all decode, one more prompt of so many tokens comes. */
+static double
+decode(int n_sequences, int n_prompt, int n_out, int n_extra)
+{
+	L3Request	requests[MAX_SEQUENCES + 1];
+	Run			runs[MAX_SEQUENCES + 1];
+	int			n = n_sequences;
+	double		start = 0;
+
+	for (int i = 0; i < n; i++)
+		submit(&requests[i], &runs[i], n_prompt, n_out);
+	while (l3_engine_step(loaded.engine))
+	{
+		int			n_begun = 0;
+
+		for (int i = 0; i < n_sequences; i++)
+			n_begun += runs[i].n_out > 0;
+		if (start == 0 && n_begun == n_sequences)
+		{
+			if (n_extra > 0)
+			{
+				submit(&requests[n], &runs[n], n_extra, 1);
+				n++;
+			}
+			start = bench_now();
+		}
+	}
+	for (int i = 0; i < n; i++)
+		release(&requests[i]);
+	return bench_now() - start;
+}
+
+static double
+embed(int n, int low, int high)
+{
+	L3Request	requests[MAX_SEQUENCES];
+	Run			runs[MAX_SEQUENCES];
+	double		start;
+	int			next = 0;
+
+	start = bench_now();
+	for (bool more = true; more || next < n;)
+	{
+		/* as many at once as a worker has by default */
+		L3EngineStats stats;
+
+		l3_engine_stats(loaded.engine, &stats);
+		for (int i = stats.n_sequences; i < 64 && next < n; i++, next++)
+			submit(&requests[next], &runs[next], low + (int) (random_token() % (high - low + 1)), 0);
+		more = l3_engine_step(loaded.engine);
+	}
+	for (int i = 0; i < n; i++)
+		release(&requests[i]);
+	return bench_now() - start;
+}
+
+/* Obey one command; false when there is no such. */
+static bool
+obey(const char *line)
+{
+	int			a;
+	int			b;
+	int			c;
+	const char *instruction;
+
+	if (sscanf(line, "prefill %d", &a) == 1 && a > 0)
+		printf("%.6f\n", prefill(a));
+	else if (sscanf(line, "decode %d %d %d", &a, &b, &c) == 3 && a > 0 && a <= MAX_SEQUENCES && b > 0 && c > 1)
+		printf("%.6f\n", decode(a, b, c, 0));
+	else if (sscanf(line, "mixed %d %d %d", &a, &b, &c) == 3 && a > 0 && a <= MAX_SEQUENCES && b > 1 && c > 0)
+		printf("%.6f\n", decode(a, 8, b, c));
+	else if (sscanf(line, "embed %d %d %d", &a, &b, &c) == 3 && a > 0 && a <= MAX_SEQUENCES && b > 0 && c >= b)
+		printf("%.6f\n", embed(a, b, c));
+	else if (strcmp(line, "machine\n") == 0)
+		printf("%.0f %.0f\n", machine_bandwidth(pool), machine_int8_rate(pool, &instruction));
+	else
+		return false;
+	fflush(stdout);
+	return true;
+}
+
+int
+main(int argc, char **argv)
+{
+	L3EngineOptions options = {
+		.kv_cache_bytes = KV_BYTES,
+		.kv_type = L3_KV_F16,
+		.batch_tokens = BATCH_TOKENS,
+		.max_sequences = MAX_SEQUENCES,
+	};
+	const L3Hparams *hp = &loaded.plan.hparams;
+	const char *instruction;
+	char		line[256];
+	double		start = bench_now();
+	double		seconds;
+	L3Error		err;
+
+	if (argc < 3 || argc > 4 || atoi(argv[2]) < 1)
+	{
+		fprintf(stderr, "usage: engine MODEL.gguf THREADS [CPU-FEATURES]\n");
+		return 2;
+	}
+	options.n_threads = atoi(argv[2]);
+	options.cpu_features = argc > 3 ? argv[3] : NULL;
+	bench_load(&loaded, argv[1], &options);
+	seconds = bench_now() - start;
+	if (l3_pool_create(options.n_threads, &pool, &err) != L3_OK)
+		bench_die("threads", &err);
+	(void) machine_int8_rate(pool, &instruction);
+	/* parameters that a token is multiplied with: all but the embedding's rows */
+	printf("load=%.3f weight_bytes=%llu params=%llu matrix_params=%.0f cpu=%s instruction=%s\n", seconds,
+		   (unsigned long long) loaded.plan.weight_bytes, (unsigned long long) loaded.plan.n_params,
+		   (double) loaded.plan.n_params - (double) hp->n_vocab * hp->n_embd,
+		   l3_engine_cpu(loaded.engine), instruction);
+	fflush(stdout);
+	while (fgets(line, sizeof(line), stdin) != NULL)
+	{
+		if (obey(line))
+			continue;
+		fprintf(stderr, "bench: no such command: %s", line);
+		return 1;
+	}
+	l3_pool_destroy(pool);
+	bench_unload(&loaded);
+	return 0;
+}

@@ -1,0 +1,24 @@
+/*-------------------------------------------------------------------------
+ *
+ * machine.h
+ *	  What the machine can do: the ceilings of prefill and decode.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef BENCH_MACHINE_H
+#define BENCH_MACHINE_H
+
+#include "pool.h"
+
+/* Bytes per second that all threads together read from memory, the best of three. */
+double		machine_bandwidth(L3Pool *pool);
+
+/*
+ * 8-bit multiplications and additions per second (two operations for each) that
+ * all threads together do in registers, with the widest instruction that the
+ * CPU has for them, named in *instruction; 0 where it has none that we know.
+ * The best of three.
+ */
+double		machine_int8_rate(L3Pool *pool, const char **instruction);
+
+#endif							/* BENCH_MACHINE_H */

@@ -26,7 +26,6 @@
 #define MAX_WALKED	20000		/* nodes of a grammar that is sampled, which recurses */
 #define N_SAMPLES	4
 #define ENOUGH		200			/* bytes of a sample, more or less */
-#define MAX_SAMPLE	100000		/* bytes of the shortest text */
 
 int			LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -239,7 +238,7 @@ check_samples(const L3Grammar *grammar)
 
 	walk_sampler_begin(&sampler, grammar, grammar->size);
 	for (int i = 0; i < N_SAMPLES &&
-		 sampler.least[walk_rule(grammar, grammar->root)] < MAX_SAMPLE; i++)
+		 sampler.least[walk_rule(grammar, grammar->root)] < WALK_LONG; i++)
 	{
 		json_t	   *value;
 

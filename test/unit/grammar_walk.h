@@ -129,6 +129,7 @@ walk_matches(const L3Grammar *g, const char *text, size_t n)
  */
 
 #define WALK_FAR	1e18
+#define WALK_LONG	1e5			/* bytes of a part that is not taken by choice */
 
 typedef struct WalkSampler
 {
@@ -218,7 +219,12 @@ walk_choose(WalkSampler *s, const L3Node *node)
 	uint32_t	best = walk_child(s->g, node, 0);
 
 	if (s->text.n < s->enough)
-		return walk_child(s->g, node, (uint32_t) walk_random(s, node->n));
+	{
+		uint32_t	any = walk_child(s->g, node, (uint32_t) walk_random(s, node->n));
+
+		if (s->least[any] < WALK_LONG)
+			return any;
+	}
 	for (uint32_t i = 1; i < node->n; i++)
 		if (s->least[walk_child(s->g, node, i)] < s->least[best])
 			best = walk_child(s->g, node, i);
@@ -263,7 +269,7 @@ walk_put(WalkSampler *s, uint32_t number)
 		case L3_NODE_REPEAT:
 			times = node->min;
 			/* The ends of the range are as likely as all between. */
-			if (s->text.n < s->enough)
+			if (s->text.n < s->enough && s->least[node->first] < WALK_LONG)
 			{
 				if (walk_random(s, 4) == 0 && node->max < 1000)
 					times = node->max;

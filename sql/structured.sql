@@ -46,6 +46,8 @@ FROM (VALUES
 	('{"type": "object", "properties": {"name": {"enum": ["x"]}, "b": {"const": 1}}, "required": ["name", "b"], "additionalProperties": false}', '^\{"name": "x", "b": 1\}$'),
 	('{"type": "object", "properties": {"name": {"enum": ["x"]}, "b": {"const": 1}}, "required": ["b", "name"], "additionalProperties": false}', '^\{"b": 1, "name": "x"\}$')
 ) v (s, p);
+-- numbers that jsonb expands, beyond 64 bits
+SELECT llama_generate('x', format => '{"const": 1e30}')::numeric = 1e30 AS const, llama_generate('x', format => '{"type": "integer", "minimum": 9223372036854775806, "maximum": 1e25}')::numeric >= 9223372036854775806 AS bounds;
 -- where the seed matters it is drawn from what is allowed
 SELECT count(DISTINCT a) > 3 AS many, bool_and(a::int BETWEEN 10 AND 99) AS allowed
 FROM generate_series(1, 20) i, llama_generate('A number', temperature => 2, seed => i, format => '{"type": "integer", "minimum": 10, "maximum": 99}') a;

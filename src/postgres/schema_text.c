@@ -194,6 +194,23 @@ put_string(StringInfo out, const char *string, int len)
 	pfree(terminated);
 }
 
+/*
+ * jsonb expands 1e30 to its digits.  Readers take integers of 64 bits and beyond
+ * them doubles, which must be written as such.
+ */
+static void
+put_number(StringInfo out, Numeric number)
+{
+	char	   *digits = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(number)));
+
+	appendStringInfoString(out, digits);
+	errno = 0;
+	(void) strtoll(digits, NULL, 10);
+	if (errno == ERANGE && strchr(digits, '.') == NULL)
+		appendStringInfoString(out, ".0");
+	pfree(digits);
+}
+
 /* An object's members; schema is the object if it is one. */
 static void
 put_members(StringInfo out, const Key *keys, int n, Place place, JsonbContainer *schema)
@@ -279,9 +296,7 @@ put_value(StringInfo out, const JsonbValue *value, Place place)
 			appendStringInfoString(out, value->val.boolean ? "true" : "false");
 			break;
 		case jbvNumeric:
-			appendStringInfoString(out,
-								   DatumGetCString(DirectFunctionCall1(numeric_out,
-																	   NumericGetDatum(value->val.numeric))));
+			put_number(out, value->val.numeric);
 			break;
 		case jbvString:
 			put_string(out, value->val.string.val, value->val.string.len);

@@ -22,7 +22,7 @@
  * Volatility.  An answer depends on nothing but the arguments and the model's
  * weights, bit for bit; which model a name (or the default) stands for can
  * change between statements: STABLE.  The planner may call a STABLE function of
- * constants for an estimate.
+ * constants for an estimate.  Pinned forms name the weights: IMMUTABLE.
  *
  * Parallel queries.  Workers only put requests into the queue: PARALLEL SAFE.
  * llama_generate_stream must run in the leader, which alone has the client.
@@ -482,6 +482,246 @@ CREATE FUNCTION llama_similarity(
 	LANGUAGE C STABLE PARALLEL SAFE COST 2000 SUPPORT llama_support;
 COMMENT ON FUNCTION llama_similarity(text, text, text) IS
 	'the cosine (-1 .. 1) of two texts'' embeddings, pooled by mean; NULL if either is NULL';
+
+/* ---------------------------------------------------------------------
+ * Pinned forms: the model named by its checksum, IMMUTABLE
+ *
+ * What the functions without "_pinned" are, with the model as name@checksum or
+ * @checksum right after the arguments that must be given, since it must be too.
+ * No type is taken, whose meaning can change: llama_type_schema gives a schema.
+ * No setting decides an answer: max_tokens is 256 when it is not given, and an
+ * error is one under every llama3.on_error.  Further errors: 22023 the model is
+ * NULL or no pin; 55000 the model of that name has another checksum; 42704 no
+ * loaded model has the checksum; 54000 llama3.context_limit would end an answer.
+ *
+ * The planner evaluates a call whose arguments are all constants.
+ * ---------------------------------------------------------------------
+ */
+
+CREATE FUNCTION llama_generate_pinned(
+	prompt text,
+	model text,
+	system text DEFAULT NULL,
+	max_tokens integer DEFAULT NULL,
+	temperature double precision DEFAULT NULL,
+	top_p double precision DEFAULT NULL,
+	top_k integer DEFAULT NULL,
+	min_p double precision DEFAULT NULL,
+	seed bigint DEFAULT NULL,
+	stop text[] DEFAULT NULL,
+	repeat_penalty double precision DEFAULT NULL,
+	format jsonb DEFAULT NULL)
+	RETURNS text
+	AS 'MODULE_PATHNAME', 'llama_generate_pinned'
+	LANGUAGE C IMMUTABLE PARALLEL SAFE COST 10000 SUPPORT llama_support;
+COMMENT ON FUNCTION llama_generate_pinned(text, text, text, integer, float8, float8, integer, float8, bigint, text[], float8, jsonb) IS
+	'llama_generate of the model that is pinned, name@checksum or @checksum';
+
+CREATE FUNCTION llama_chat_pinned(
+	messages jsonb,
+	model text,
+	max_tokens integer DEFAULT NULL,
+	temperature double precision DEFAULT NULL,
+	top_p double precision DEFAULT NULL,
+	top_k integer DEFAULT NULL,
+	min_p double precision DEFAULT NULL,
+	seed bigint DEFAULT NULL,
+	stop text[] DEFAULT NULL,
+	repeat_penalty double precision DEFAULT NULL,
+	format jsonb DEFAULT NULL)
+	RETURNS text
+	AS 'MODULE_PATHNAME', 'llama_chat_pinned'
+	LANGUAGE C IMMUTABLE PARALLEL SAFE COST 10000 SUPPORT llama_support;
+COMMENT ON FUNCTION llama_chat_pinned(jsonb, text, integer, float8, float8, integer, float8, bigint, text[], float8, jsonb) IS
+	'llama_chat of the model that is pinned, name@checksum or @checksum';
+
+CREATE FUNCTION llama_complete_pinned(
+	prefix text,
+	model text,
+	max_tokens integer DEFAULT NULL,
+	temperature double precision DEFAULT NULL,
+	top_p double precision DEFAULT NULL,
+	top_k integer DEFAULT NULL,
+	min_p double precision DEFAULT NULL,
+	seed bigint DEFAULT NULL,
+	stop text[] DEFAULT NULL,
+	repeat_penalty double precision DEFAULT NULL,
+	format jsonb DEFAULT NULL)
+	RETURNS text
+	AS 'MODULE_PATHNAME', 'llama_complete_pinned'
+	LANGUAGE C IMMUTABLE PARALLEL SAFE COST 10000 SUPPORT llama_support;
+COMMENT ON FUNCTION llama_complete_pinned(text, text, integer, float8, float8, integer, float8, bigint, text[], float8, jsonb) IS
+	'llama_complete of the model that is pinned, name@checksum or @checksum';
+
+CREATE FUNCTION llama_classify_pinned(
+	input text,
+	labels text[],
+	model text,
+	task text DEFAULT NULL,
+	examples jsonb DEFAULT NULL,
+	calibrate boolean DEFAULT false)
+	RETURNS text
+	AS 'MODULE_PATHNAME', 'llama_classify_pinned'
+	LANGUAGE C IMMUTABLE PARALLEL SAFE COST 1000 SUPPORT llama_support;
+COMMENT ON FUNCTION llama_classify_pinned(text, text[], text, text, jsonb, boolean) IS
+	'llama_classify of the model that is pinned, name@checksum or @checksum';
+
+CREATE FUNCTION llama_classify_prob_pinned(
+	input text,
+	labels text[],
+	model text,
+	task text DEFAULT NULL,
+	examples jsonb DEFAULT NULL,
+	calibrate boolean DEFAULT false)
+	RETURNS double precision[]
+	AS 'MODULE_PATHNAME', 'llama_classify_prob_pinned'
+	LANGUAGE C IMMUTABLE PARALLEL SAFE COST 1000 SUPPORT llama_support;
+COMMENT ON FUNCTION llama_classify_prob_pinned(text, text[], text, text, jsonb, boolean) IS
+	'llama_classify_prob of the model that is pinned, name@checksum or @checksum';
+
+CREATE FUNCTION llama_classify_multi_pinned(
+	input text,
+	labels text[],
+	model text,
+	task text DEFAULT NULL,
+	threshold double precision DEFAULT 0.5)
+	RETURNS text[]
+	AS 'MODULE_PATHNAME', 'llama_classify_multi_pinned'
+	LANGUAGE C IMMUTABLE PARALLEL SAFE COST 1000 SUPPORT llama_support;
+COMMENT ON FUNCTION llama_classify_multi_pinned(text, text[], text, text, float8) IS
+	'llama_classify_multi of the model that is pinned, name@checksum or @checksum';
+
+CREATE FUNCTION llama_filter_pinned(
+	input text,
+	condition text,
+	model text)
+	RETURNS boolean
+	AS 'MODULE_PATHNAME', 'llama_filter_pinned'
+	LANGUAGE C IMMUTABLE PARALLEL SAFE COST 1000 SUPPORT llama_support;
+COMMENT ON FUNCTION llama_filter_pinned(text, text, text) IS
+	'llama_filter of the model that is pinned, name@checksum or @checksum';
+
+CREATE FUNCTION llama_filter_prob_pinned(
+	input text,
+	condition text,
+	model text)
+	RETURNS double precision
+	AS 'MODULE_PATHNAME', 'llama_filter_prob_pinned'
+	LANGUAGE C IMMUTABLE PARALLEL SAFE COST 1000 SUPPORT llama_support;
+COMMENT ON FUNCTION llama_filter_prob_pinned(text, text, text) IS
+	'llama_filter_prob of the model that is pinned, name@checksum or @checksum';
+
+CREATE FUNCTION llama_score_pinned(
+	input text,
+	criterion text,
+	model text,
+	low integer DEFAULT 1,
+	high integer DEFAULT 5)
+	RETURNS double precision
+	AS 'MODULE_PATHNAME', 'llama_score_pinned'
+	LANGUAGE C IMMUTABLE PARALLEL SAFE COST 1000 SUPPORT llama_support;
+COMMENT ON FUNCTION llama_score_pinned(text, text, text, integer, integer) IS
+	'llama_score of the model that is pinned, name@checksum or @checksum';
+
+CREATE FUNCTION llama_rank_pinned(
+	query text,
+	document text,
+	model text)
+	RETURNS double precision
+	AS 'MODULE_PATHNAME', 'llama_rank_pinned'
+	LANGUAGE C IMMUTABLE PARALLEL SAFE COST 1000 SUPPORT llama_support;
+COMMENT ON FUNCTION llama_rank_pinned(text, text, text) IS
+	'llama_rank of the model that is pinned, name@checksum or @checksum';
+
+CREATE FUNCTION llama_sentiment_pinned(
+	input text,
+	model text,
+	aspect text DEFAULT NULL)
+	RETURNS text
+	AS 'MODULE_PATHNAME', 'llama_sentiment_pinned'
+	LANGUAGE C IMMUTABLE PARALLEL SAFE COST 1000 SUPPORT llama_support;
+COMMENT ON FUNCTION llama_sentiment_pinned(text, text, text) IS
+	'llama_sentiment of the model that is pinned, name@checksum or @checksum';
+
+CREATE FUNCTION llama_extract_pinned(
+	input text,
+	schema jsonb,
+	model text,
+	instructions text DEFAULT NULL,
+	max_tokens integer DEFAULT NULL)
+	RETURNS jsonb
+	AS 'MODULE_PATHNAME', 'llama_extract_pinned'
+	LANGUAGE C IMMUTABLE PARALLEL SAFE COST 10000 SUPPORT llama_support;
+COMMENT ON FUNCTION llama_extract_pinned(text, jsonb, text, text, integer) IS
+	'llama_extract of the model that is pinned, name@checksum or @checksum';
+
+CREATE FUNCTION llama_summarize_pinned(
+	input text,
+	model text,
+	max_words integer DEFAULT 50)
+	RETURNS text
+	AS 'MODULE_PATHNAME', 'llama_summarize_pinned'
+	LANGUAGE C IMMUTABLE PARALLEL SAFE COST 10000 SUPPORT llama_support;
+COMMENT ON FUNCTION llama_summarize_pinned(text, text, integer) IS
+	'llama_summarize of the model that is pinned, name@checksum or @checksum';
+
+CREATE FUNCTION llama_translate_pinned(
+	input text,
+	to_language text,
+	model text,
+	from_language text DEFAULT NULL)
+	RETURNS text
+	AS 'MODULE_PATHNAME', 'llama_translate_pinned'
+	LANGUAGE C IMMUTABLE PARALLEL SAFE COST 10000 SUPPORT llama_support;
+COMMENT ON FUNCTION llama_translate_pinned(text, text, text, text) IS
+	'llama_translate of the model that is pinned, name@checksum or @checksum';
+
+CREATE FUNCTION llama_redact_pinned(
+	input text,
+	model text,
+	categories text[] DEFAULT NULL)
+	RETURNS text
+	AS 'MODULE_PATHNAME', 'llama_redact_pinned'
+	LANGUAGE C IMMUTABLE PARALLEL SAFE COST 10000 SUPPORT llama_support;
+COMMENT ON FUNCTION llama_redact_pinned(text, text, text[]) IS
+	'llama_redact of the model that is pinned, name@checksum or @checksum';
+
+CREATE FUNCTION llama_fix_grammar_pinned(
+	input text,
+	model text)
+	RETURNS text
+	AS 'MODULE_PATHNAME', 'llama_fix_grammar_pinned'
+	LANGUAGE C IMMUTABLE PARALLEL SAFE COST 10000 SUPPORT llama_support;
+COMMENT ON FUNCTION llama_fix_grammar_pinned(text, text) IS
+	'llama_fix_grammar of the model that is pinned, name@checksum or @checksum';
+
+CREATE FUNCTION llama_embed_pinned(
+	input text,
+	model text,
+	dimensions integer DEFAULT NULL,
+	pooling text DEFAULT NULL)
+	RETURNS real[]
+	AS 'MODULE_PATHNAME', 'llama_embed_pinned'
+	LANGUAGE C IMMUTABLE PARALLEL SAFE COST 1000 SUPPORT llama_support;
+COMMENT ON FUNCTION llama_embed_pinned(text, text, integer, text) IS
+	'llama_embed of the model that is pinned, name@checksum or @checksum';
+
+CREATE FUNCTION llama_similarity_pinned(
+	a text,
+	b text,
+	model text)
+	RETURNS double precision
+	AS 'MODULE_PATHNAME', 'llama_similarity_pinned'
+	LANGUAGE C IMMUTABLE PARALLEL SAFE COST 2000 SUPPORT llama_support;
+COMMENT ON FUNCTION llama_similarity_pinned(text, text, text) IS
+	'llama_similarity of the model that is pinned, name@checksum or @checksum';
+
+CREATE FUNCTION llama_pin(model text DEFAULT NULL)
+	RETURNS text
+	AS 'MODULE_PATHNAME', 'llama_pin'
+	LANGUAGE C STABLE PARALLEL SAFE COST 100;
+COMMENT ON FUNCTION llama_pin(text) IS
+	'the pin of a loaded model, name@checksum, which the pinned forms take; errors as of every function that uses a model';
 
 /* ---------------------------------------------------------------------
  * Tokens

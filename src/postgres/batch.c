@@ -61,7 +61,7 @@ typedef struct CallSite
 	const FuncExpr *expr;
 	FmgrInfo	flinfo;
 	int			n_args;
-	ExprState **args;			/* (n_args) */
+	ExprState **args;			/* (n_args) the model last; NULL: is NULL */
 	const LlamaSignature *signature;
 	FunctionCallInfo fcinfo;	/* with the arguments of the row being begun */
 } CallSite;
@@ -219,8 +219,8 @@ get_answer(BatchState *state, const CallSite *site)
 	MemoryContext context;
 	MemoryContext old;
 
-	llama_digest_question(site->fcinfo, site->signature, site->kind->symbol, &question);
-	llama_digest_call(site->fcinfo, site->signature, &question, &digest);
+	llama_digest_question(site->fcinfo, site->signature, site->kind, &question);
+	llama_digest_call(site->fcinfo, site->signature, site->kind, &question, &digest);
 	entry = hash_search(state->answers, &digest, HASH_FIND, NULL);
 	if (entry != NULL)
 	{
@@ -292,6 +292,11 @@ evaluate_arguments(const CallSite *site, ExprContext *econtext)
 	{
 		NullableDatum *arg = &site->fcinfo->args[i];
 
+		if (site->args[i] == NULL)
+		{
+			arg->isnull = true;
+			continue;
+		}
 		arg->value = ExecEvalExpr(site->args[i], econtext, &arg->isnull);
 		if (!arg->isnull && site->signature->args[i].length == -1)
 			arg->value = PointerGetDatum(PG_DETOAST_DATUM_PACKED(arg->value));
@@ -417,13 +422,13 @@ init_site(BatchState *state, CallSite *site, const FuncExpr *expr)
 
 	fmgr_info(expr->funcid, &site->flinfo);
 	fmgr_info_set_expr((Node *) expr, &site->flinfo);
-	site->n_args = n_args;
-	site->args = palloc(n_args * sizeof(ExprState *));
+	site->n_args = llama_call_n_arguments(site->kind, n_args);
+	site->args = palloc0(site->n_args * sizeof(ExprState *));
 	foreach(cell, expr->args)
-		site->args[i++] = ExecInitExpr(lfirst(cell), ps);
-	site->fcinfo = palloc0(SizeForFunctionCallInfo(n_args));
-	InitFunctionCallInfoData(*site->fcinfo, &site->flinfo, n_args, expr->inputcollid, NULL, NULL);
-	site->signature = llama_signature(site->fcinfo);
+		site->args[llama_call_argument(site->kind, i++, n_args)] = ExecInitExpr(lfirst(cell), ps);
+	site->fcinfo = palloc0(SizeForFunctionCallInfo(site->n_args));
+	InitFunctionCallInfoData(*site->fcinfo, &site->flinfo, site->n_args, expr->inputcollid, NULL, NULL);
+	site->signature = llama_signature(site->fcinfo, site->kind);
 	if (site->signature == NULL)
 		elog(ERROR, "function %u has not %d arguments", expr->funcid, n_args);
 }
@@ -439,7 +444,7 @@ window_size(const BatchState *state)
 	int			per_row = 0;
 
 	for (int i = 0; i < state->n_sites; i++)
-		per_row += state->sites[i].kind->n_requests;
+		per_row += llama_call_halves(state->sites[i].kind)->n_requests;
 	return Max(1, Min(2 * llama3_max_sequences, llama3_queue_size / 2) / per_row);
 }
 

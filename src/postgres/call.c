@@ -21,6 +21,16 @@ static const LlamaCallKind *const kinds[] = {
 	&llama_classify_multi_kind, &llama_score_kind, &llama_rank_kind, &llama_sentiment_kind,
 	&llama_extract_kind, &llama_summarize_kind, &llama_translate_kind, &llama_redact_kind, &llama_fix_grammar_kind,
 	&llama_embed_kind, &llama_similarity_kind,
+
+	&llama_generate_pinned_kind.kind, &llama_chat_pinned_kind.kind,
+	&llama_complete_pinned_kind.kind,
+	&llama_classify_pinned_kind.kind, &llama_classify_prob_pinned_kind.kind,
+	&llama_filter_pinned_kind.kind, &llama_filter_prob_pinned_kind.kind,
+	&llama_classify_multi_pinned_kind.kind, &llama_score_pinned_kind.kind,
+	&llama_rank_pinned_kind.kind, &llama_sentiment_pinned_kind.kind,
+	&llama_extract_pinned_kind.kind, &llama_summarize_pinned_kind.kind, &llama_translate_pinned_kind.kind,
+	&llama_redact_pinned_kind.kind, &llama_fix_grammar_pinned_kind.kind,
+	&llama_embed_pinned_kind.kind, &llama_similarity_pinned_kind.kind,
 };
 
 const LlamaCallKind *
@@ -43,10 +53,11 @@ look_up_answer(LlamaCall *call, FunctionCallInfo fcinfo, const LlamaModel *model
 	MemoryContext old;
 
 	if (!llama_result_cache_enabled() ||
-		(signature = llama_signature(fcinfo)) == NULL || !llama_is_plain_call(fcinfo, signature))
+		(signature = llama_signature(fcinfo, call->kind)) == NULL ||
+		!llama_is_plain_call(fcinfo, signature))
 		return false;
 	if (call->question == NULL)
-		llama_digest_question(fcinfo, signature, call->kind->symbol, &question);
+		llama_digest_question(fcinfo, signature, call->kind, &question);
 	else
 		question = *call->question;
 	call->type = signature->result;
@@ -62,7 +73,9 @@ look_up_answer(LlamaCall *call, FunctionCallInfo fcinfo, const LlamaModel *model
 const LlamaModel *
 llama_call_model(LlamaCall *call, FunctionCallInfo fcinfo)
 {
-	const LlamaModel *model = llama_model_arg(fcinfo, fcinfo->nargs - 1);
+	int			last = fcinfo->nargs - 1;
+	const LlamaModel *model = llama_call_is_pinned(call) ?
+		llama_pinned_model_arg(fcinfo, last) : llama_model_arg(fcinfo, last);
 
 	return look_up_answer(call, fcinfo, model) ? NULL : model;
 }
@@ -108,7 +121,7 @@ llama_call_begin(LlamaCall *call, const LlamaCallKind *kind, MemoryContext conte
 	call->kind = kind;
 	call->context = context;
 	call->question = question;
-	kind->begin(fcinfo, call);
+	llama_call_halves(kind)->begin(fcinfo, call);
 	call->question = NULL;
 }
 
@@ -152,7 +165,7 @@ llama_call_finish(LlamaCall *call, bool *isnull)
 	*isnull = call->n_requests == 0 && !call->is_answered;
 	if (*isnull)
 		return (Datum) 0;
-	result = call->kind->finish(call);
+	result = llama_call_halves(call->kind)->finish(call);
 	if (call->has_key)
 		llama_result_cache_put(&call->key, call->type, result);
 	count_tokens(call);
@@ -160,11 +173,57 @@ llama_call_finish(LlamaCall *call, bool *isnull)
 	return result;
 }
 
+int
+llama_call_n_arguments(const LlamaCallKind *kind, int n)
+{
+	const LlamaPinnedKind *pinned = llama_pinned_kind(kind);
+
+	return pinned != NULL && pinned->lacks >= 0 ? n + 1 : n;
+}
+
+int
+llama_call_argument(const LlamaCallKind *kind, int i, int n)
+{
+	const LlamaPinnedKind *pinned = llama_pinned_kind(kind);
+
+	if (pinned == NULL || i < pinned->model_arg)
+		return i;
+	if (i == pinned->model_arg)
+		return llama_call_n_arguments(kind, n) - 1;
+	return pinned->lacks < 0 || i - 1 < pinned->lacks ? i - 1 : i;
+}
+
+const LlamaCallKind *
+llama_call_halves(const LlamaCallKind *kind)
+{
+	const LlamaPinnedKind *pinned = llama_pinned_kind(kind);
+
+	return pinned != NULL ? pinned->form_of : kind;
+}
+
+/* A pinned form's arguments, in the order of the kind that it is a form of. */
+static void
+reorder(FunctionCallInfo ordered, FunctionCallInfo fcinfo, const LlamaCallKind *kind)
+{
+	int			n = llama_call_n_arguments(kind, fcinfo->nargs);
+
+	InitFunctionCallInfoData(*ordered, fcinfo->flinfo, n, fcinfo->fncollation,
+							 fcinfo->context, fcinfo->resultinfo);
+	for (int i = 0; i < n; i++)
+		ordered->args[i] = (NullableDatum) {.isnull = true};
+	for (int i = 0; i < fcinfo->nargs; i++)
+		ordered->args[llama_call_argument(kind, i, fcinfo->nargs)] = fcinfo->args[i];
+}
+
 Datum
 llama_call(FunctionCallInfo fcinfo, const LlamaCallKind *kind)
 {
+	LOCAL_FCINFO(ordered, FUNC_MAX_ARGS);
 	LlamaCall	call;
 
-	llama_call_begin(&call, kind, CurrentMemoryContext, fcinfo, NULL);
+	if (llama_pinned_kind(kind) != NULL)
+		reorder(ordered, fcinfo, kind);
+	llama_call_begin(&call, kind, CurrentMemoryContext,
+					 llama_pinned_kind(kind) != NULL ? ordered : fcinfo, NULL);
 	return llama_call_finish(&call, &fcinfo->isnull);
 }

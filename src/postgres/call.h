@@ -20,8 +20,9 @@
 #define LLAMA_MAX_CALL_REQUESTS	2
 
 typedef struct LlamaCall LlamaCall;
+typedef struct LlamaCallKind LlamaCallKind;
 
-typedef struct LlamaCallKind
+struct LlamaCallKind
 {
 	const char *symbol;			/* of the SQL function, in C */
 	int			n_requests;		/* that a call makes when no option asks for more */
@@ -37,7 +38,27 @@ typedef struct LlamaCallKind
 	void		(*begin) (FunctionCallInfo fcinfo, LlamaCall *call);
 	/* All requests have answers.  The result is in CurrentMemoryContext. */
 	Datum		(*finish) (const LlamaCall *call);
-} LlamaCallKind;
+};
+
+/*
+ * A pinned form (pinned.c) is a kind without halves: it has those of another.
+ * They see the arguments in the order of that kind, the model last, and NULL
+ * for what a pinned form must not be given.
+ */
+typedef struct LlamaPinnedKind
+{
+	LlamaCallKind kind;			/* its begin and finish are NULL */
+	const LlamaCallKind *form_of;
+	int			model_arg;		/* which of its arguments is the model */
+	int			lacks;			/* argument of the other that it has not, or -1 */
+} LlamaPinnedKind;
+
+/* The pinned form that a kind is, or NULL. */
+static inline const LlamaPinnedKind *
+llama_pinned_kind(const LlamaCallKind *kind)
+{
+	return kind->begin == NULL ? (const LlamaPinnedKind *) kind : NULL;
+}
 
 /* What a call cost, in tokens. */
 typedef struct LlamaUsage
@@ -86,7 +107,7 @@ extern void *llama_call_keep(LlamaCall *call, const void *bytes, Size n);
  * The halves.  A call that has begun must be finished or given up; on an
  * error its requests are given up by their resource owner.  What outlives
  * beginning is in context; the rest of what it allocates, in
- * CurrentMemoryContext, may go.  question is llama_digest_question's, or NULL
+ * CurrentMemoryContext, may go.  fcinfo has the model last.  question is llama_digest_question's, or NULL
  * where nobody has computed it.
  */
 extern void llama_call_begin(LlamaCall *call, const LlamaCallKind *kind, MemoryContext context,
@@ -94,6 +115,22 @@ extern void llama_call_begin(LlamaCall *call, const LlamaCallKind *kind, MemoryC
 extern Datum llama_call_finish(LlamaCall *call, bool *isnull);
 extern void llama_call_give_up(LlamaCall *call);
 extern void llama_usage_add(LlamaUsage *sum, const LlamaUsage *more);
+
+/*
+ * How many arguments the kind's halves see of the n that a call has, where they
+ * look for number i of those, and the kind that has the halves: what a caller of
+ * llama_call_begin needs for a pinned form.  Arguments that are none of those
+ * are NULL.
+ */
+extern int	llama_call_n_arguments(const LlamaCallKind *kind, int n);
+extern int	llama_call_argument(const LlamaCallKind *kind, int i, int n);
+extern const LlamaCallKind *llama_call_halves(const LlamaCallKind *kind);
+
+static inline bool
+llama_call_is_pinned(const LlamaCall *call)
+{
+	return llama_pinned_kind(call->kind) != NULL;
+}
 
 /* Both halves at once, for the functions themselves. */
 extern Datum llama_call(FunctionCallInfo fcinfo, const LlamaCallKind *kind);
@@ -117,6 +154,26 @@ extern const LlamaCallKind llama_redact_kind;
 extern const LlamaCallKind llama_fix_grammar_kind;
 extern const LlamaCallKind llama_embed_kind;
 extern const LlamaCallKind llama_similarity_kind;
+
+/* Their pinned forms. */
+extern const LlamaPinnedKind llama_generate_pinned_kind;
+extern const LlamaPinnedKind llama_chat_pinned_kind;
+extern const LlamaPinnedKind llama_complete_pinned_kind;
+extern const LlamaPinnedKind llama_classify_pinned_kind;
+extern const LlamaPinnedKind llama_classify_prob_pinned_kind;
+extern const LlamaPinnedKind llama_filter_pinned_kind;
+extern const LlamaPinnedKind llama_filter_prob_pinned_kind;
+extern const LlamaPinnedKind llama_classify_multi_pinned_kind;
+extern const LlamaPinnedKind llama_score_pinned_kind;
+extern const LlamaPinnedKind llama_rank_pinned_kind;
+extern const LlamaPinnedKind llama_sentiment_pinned_kind;
+extern const LlamaPinnedKind llama_extract_pinned_kind;
+extern const LlamaPinnedKind llama_summarize_pinned_kind;
+extern const LlamaPinnedKind llama_translate_pinned_kind;
+extern const LlamaPinnedKind llama_redact_pinned_kind;
+extern const LlamaPinnedKind llama_fix_grammar_pinned_kind;
+extern const LlamaPinnedKind llama_embed_pinned_kind;
+extern const LlamaPinnedKind llama_similarity_pinned_kind;
 
 /* The kind with that symbol, or NULL. */
 extern const LlamaCallKind *llama_call_kind(const char *symbol);

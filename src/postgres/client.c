@@ -39,6 +39,7 @@ struct LlamaRequest
 								 * payload is not done */
 	dsa_pointer payload;
 	int			model;			/* pinned by the slot; -1: not yet */
+	bool		is_pinned;		/* LlamaModel's pinned: another matter */
 	L3RequestKind kind;
 	L3Result	result;			/* as of the last llama_wait */
 
@@ -164,6 +165,26 @@ fit_context(const LlamaModel *model, L3Request *request)
 								  model->max_context - request->n_tokens);
 }
 
+/*
+ * The same for a pinned model, whose answer ends where the model's own context
+ * does, and is none where llama3.context_limit would end it earlier.
+ */
+static void
+refuse_limit(const LlamaModel *model, const L3Request *request)
+{
+	int64		own = (int64) model->hparams.n_ctx_train - request->n_tokens;
+
+	if (model->pinned && request->kind == L3_REQ_GENERATE &&
+		Min(request->max_tokens, own) > model->max_context - request->n_tokens)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("prompt of %d tokens and answer of %d do not fit into \"llama3.context_limit\"",
+						request->n_tokens, request->max_tokens),
+				 errdetail("It is %d tokens, less than the context of model \"%s\", which is pinned.",
+						   model->max_context, model->name),
+				 errhint("Raise \"llama3.context_limit\", or ask for fewer tokens.")));
+}
+
 /* Copy the inputs behind the payload's head. */
 static void
 fill_payload(LlamaPayload *payload, const LlamaPayload *layout, const L3Request *request)
@@ -220,6 +241,7 @@ llama_submit(const LlamaModel *model, LlamaFunction function, const L3Request *i
 	Assert(CurrentResourceOwner != NULL);
 	llama_require_preload();
 	fitted.salt = database_salt();
+	refuse_limit(model, &fitted);
 	fit_context(model, &fitted);
 	size = llama_payload_layout(&fitted, model->hparams.n_embd, &layout);
 	if (size == 0)
@@ -234,6 +256,7 @@ llama_submit(const LlamaModel *model, LlamaFunction function, const L3Request *i
 	request->owner = CurrentResourceOwner;
 	request->kind = fitted.kind;
 	request->model = -1;
+	request->is_pinned = model->pinned;
 	dlist_push_tail(&requests, &request->node);
 
 	/* From here the resource owner cleans up. */
@@ -311,6 +334,12 @@ collect(LlamaRequest *request)
 	}
 	request->slot = NULL;
 	llama_payload_free(request->payload);
+}
+
+bool
+llama_is_pinned(const LlamaRequest *request)
+{
+	return request->is_pinned;
 }
 
 bool

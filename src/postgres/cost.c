@@ -32,6 +32,8 @@
 
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "catalog/pg_type.h"
+#include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "nodes/pathnodes.h"
 #include "nodes/supportnodes.h"
@@ -294,12 +296,27 @@ answer_tokens(PlannerInfo *root, const char *symbol, const List *args)
 	return llama3_max_tokens;
 }
 
+/* A call's arguments in the order of the kind whose halves it has, the model last. */
+static List *
+ordered_arguments(const LlamaCallKind *kind, const List *args)
+{
+	List	   *ordered = NIL;
+	int			n = list_length(args);
+
+	for (int i = 0; i < llama_call_n_arguments(kind, n); i++)
+		ordered = lappend(ordered, makeNullConst(TEXTOID, -1, InvalidOid));
+	for (int i = 0; i < n; i++)
+		list_nth_cell(ordered, llama_call_argument(kind, i, n))->ptr_value = list_nth(args, i);
+	return ordered;
+}
+
 /* Set the cost of a call; false when it is none. */
 static bool
 set_cost(SupportRequestCost *request)
 {
 	const FuncExpr *call = (const FuncExpr *) request->node;
 	const LlamaCallKind *kind;
+	List	   *args;
 	Speeds		speeds;
 
 	if (call == NULL || !IsA(call, FuncExpr) || call->args == NIL)
@@ -314,9 +331,11 @@ set_cost(SupportRequestCost *request)
 		return true;
 	}
 	speeds = measured_speeds();
+	args = ordered_arguments(kind, call->args);
+	kind = llama_call_halves(kind);
 	request->per_tuple = COST_PER_SECOND *
-		(prompt_tokens(request->root, call->args) / speeds.prefill +
-		 answer_tokens(request->root, kind->symbol, call->args) / speeds.decode);
+		(prompt_tokens(request->root, args) / speeds.prefill +
+		 answer_tokens(request->root, kind->symbol, args) / speeds.decode);
 	/* Not so cheap that it is evaluated for rows that a sort with LIMIT drops. */
 	request->per_tuple = Max(request->per_tuple, HIDDEN_OPERATORS * cpu_operator_cost);
 	return true;
@@ -390,7 +409,7 @@ is_filter(Oid function)
 {
 	const LlamaCallKind *kind = llama_function_kind(function);
 
-	return kind == &llama_filter_kind;
+	return kind != NULL && llama_call_halves(kind) == &llama_filter_kind;
 }
 
 double

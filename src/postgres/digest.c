@@ -17,8 +17,8 @@
 #include "utils/datum.h"
 #include "utils/lsyscache.h"
 
-#include "digest.h"
-#include "llama3.h"
+#include "call.h"
+#include "options.h"
 
 /*
  * A composite value, or the name of a type, means what the catalogs make of it,
@@ -56,7 +56,7 @@ value_type(Oid type)
 }
 
 const LlamaSignature *
-llama_signature(FunctionCallInfo fcinfo)
+llama_signature(FunctionCallInfo fcinfo, const LlamaCallKind *kind)
 {
 	FmgrInfo   *flinfo = fcinfo->flinfo;
 	LlamaSignature *signature;
@@ -70,14 +70,14 @@ llama_signature(FunctionCallInfo fcinfo)
 		return flinfo->fn_extra;
 
 	result = get_func_signature(flinfo->fn_oid, &types, &n);
-	if (n != fcinfo->nargs)
+	if (llama_call_n_arguments(kind, n) != fcinfo->nargs)
 		return NULL;
-	signature = MemoryContextAlloc(flinfo->fn_mcxt, offsetof(LlamaSignature, args) +
-								   n * sizeof(LlamaValueType));
+	signature = MemoryContextAllocZero(flinfo->fn_mcxt, offsetof(LlamaSignature, args) +
+									   fcinfo->nargs * sizeof(LlamaValueType));
 	signature->result = value_type(result);
-	signature->n_args = n;
+	signature->n_args = fcinfo->nargs;
 	for (int i = 0; i < n; i++)
-		signature->args[i] = value_type(types[i]);
+		signature->args[llama_call_argument(kind, i, n)] = value_type(types[i]);
 	flinfo->fn_extra = signature;
 	return signature;
 }
@@ -161,13 +161,16 @@ add_argument(pg_cryptohash_ctx *hash, const NullableDatum *arg, const LlamaValue
 
 void
 llama_digest_question(FunctionCallInfo fcinfo, const LlamaSignature *signature,
-					  const char *symbol, LlamaDigest *digest)
+					  const LlamaCallKind *kind, LlamaDigest *digest)
 {
 	pg_cryptohash_ctx *hash = start();
-	int			settings[] = {llama3_max_tokens};
+	const char *symbol = llama_call_halves(kind)->symbol;
+	int			defaults[] = {
+		llama_pinned_kind(kind) != NULL ? LLAMA_PINNED_MAX_TOKENS : llama3_max_tokens
+	};
 
 	add(hash, symbol, strlen(symbol) + 1);
-	add(hash, settings, sizeof(settings));
+	add(hash, defaults, sizeof(defaults));
 	add(hash, &signature->n_args, sizeof(signature->n_args));
 	for (int i = 0; i < signature->n_args - 1; i++)
 		add_argument(hash, &fcinfo->args[i], &signature->args[i]);
@@ -176,11 +179,12 @@ llama_digest_question(FunctionCallInfo fcinfo, const LlamaSignature *signature,
 
 void
 llama_digest_call(FunctionCallInfo fcinfo, const LlamaSignature *signature,
-				  const LlamaDigest *question, LlamaDigest *digest)
+				  const LlamaCallKind *kind, const LlamaDigest *question, LlamaDigest *digest)
 {
 	pg_cryptohash_ctx *hash = start();
 	int			model = signature->n_args - 1;
 
+	add(hash, kind->symbol, strlen(kind->symbol) + 1);
 	add(hash, question->bytes, sizeof(question->bytes));
 	add(hash, &llama3_on_error, sizeof(llama3_on_error));
 	add(hash, llama3_default_model, strlen(llama3_default_model) + 1);

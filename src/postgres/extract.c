@@ -49,7 +49,7 @@ begin_extract(FunctionCallInfo fcinfo, LlamaCall *call)
 				 errmsg("schema or schema_type must be given")));
 	if (!PG_ARGISNULL(ARG_INSTRUCTIONS))
 		instructions = llama_text_utf8(PG_GETARG_DATUM(ARG_INSTRUCTIONS));
-	options.max_tokens = llama_max_tokens_arg(fcinfo, ARG_MAX_TOKENS);
+	options.max_tokens = llama_call_max_tokens(fcinfo, call, ARG_MAX_TOKENS);
 	if ((model = llama_call_model(call, fcinfo)) == NULL)
 		return;
 

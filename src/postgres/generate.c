@@ -88,17 +88,39 @@ finish_answer(const LlamaCall *call)
 	return PointerGetDatum(llama_generated_text(call));
 }
 
+int32
+llama_call_max_tokens(FunctionCallInfo fcinfo, const LlamaCall *call, int arg)
+{
+	if (llama_call_is_pinned(call) && PG_ARGISNULL(arg))
+		return LLAMA_PINNED_MAX_TOKENS;
+	return llama_max_tokens_arg(fcinfo, arg);
+}
+
+void
+llama_call_options(FunctionCallInfo fcinfo, const LlamaCall *call, int first,
+				   LlamaOptions *options)
+{
+	llama_options_read(fcinfo, first, options);
+	options->max_tokens = llama_call_max_tokens(fcinfo, call, first);
+}
+
 bool
 llama_generate_args(FunctionCallInfo fcinfo, LlamaCall *call, const LlamaModel **model,
 					LlamaOptions *options, LlamaIds *prompt)
 {
 	LlamaMessages chat = {0};
 
-	llama_options_read(fcinfo, 2, options);
 	if (call == NULL)
+	{
+		llama_options_read(fcinfo, 2, options);
 		*model = llama_model_arg(fcinfo, 2 + LLAMA_N_OPTION_ARGS);
-	else if ((*model = llama_call_model(call, fcinfo)) == NULL)
-		return false;
+	}
+	else
+	{
+		llama_call_options(fcinfo, call, 2, options);
+		if ((*model = llama_call_model(call, fcinfo)) == NULL)
+			return false;
+	}
 	if (!PG_ARGISNULL(1))
 		llama_message_add(&chat, "system", llama_text_utf8(PG_GETARG_DATUM(1)));
 	llama_message_add(&chat, "user", llama_text_utf8(PG_GETARG_DATUM(0)));
@@ -127,7 +149,7 @@ begin_chat(FunctionCallInfo fcinfo, LlamaCall *call)
 
 	if (PG_ARGISNULL(0))
 		return;
-	llama_options_read(fcinfo, 1, &options);
+	llama_call_options(fcinfo, call, 1, &options);
 	llama_messages_from_jsonb(PG_GETARG_JSONB_P(0), &chat);
 	if ((model = llama_call_model(call, fcinfo)) == NULL)
 		return;
@@ -145,7 +167,7 @@ begin_complete(FunctionCallInfo fcinfo, LlamaCall *call)
 
 	if (PG_ARGISNULL(0))
 		return;
-	llama_options_read(fcinfo, 1, &options);
+	llama_call_options(fcinfo, call, 1, &options);
 	if ((model = llama_call_model(call, fcinfo)) == NULL)
 		return;
 	if (llama_row_encode(model, llama_text_utf8(PG_GETARG_DATUM(0)), &prompt))

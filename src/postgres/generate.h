@@ -12,6 +12,14 @@
 #include "call.h"
 #include "options.h"
 
+/*
+ * llama_max_tokens_arg and llama_options_read for a call: in a pinned form, what
+ * stands for a max_tokens that was not given is LLAMA_PINNED_MAX_TOKENS.
+ */
+extern int32 llama_call_max_tokens(FunctionCallInfo fcinfo, const LlamaCall *call, int arg);
+extern void llama_call_options(FunctionCallInfo fcinfo, const LlamaCall *call, int first,
+							   LlamaOptions *options);
+
 /* Make the request for a prompt. */
 extern void llama_generate_request(const LlamaIds *prompt, const LlamaOptions *options,
 								   L3Request *request);

@@ -120,6 +120,7 @@ typedef struct LlamaModel
 	int			max_context;	/* tokens of a sequence, after context_limit */
 	uint8		checksum[16];
 	const L3Tokenizer *tok;
+	bool		pinned;			/* no setting decides what becomes of a row */
 } LlamaModel;
 
 /*
@@ -133,6 +134,19 @@ typedef struct LlamaModel
  * an unknown name.
  */
 extern const LlamaModel *llama_model_get(const char *name);
+
+/*
+ * Find a loaded model by a pin, name@checksum or @checksum, and attach its
+ * tokenizer.  The checksum is 16 to 32 hexadecimal digits, the first ones that
+ * the view llama_models shows.  Waits like llama_model_get.
+ *
+ * Raises 22023 when it is no pin, 42704 when no such model is loaded, and 55000
+ * when the model of that name is another one.
+ */
+extern const LlamaModel *llama_model_get_pinned(const char *pin);
+
+/* The pin of a model. */
+extern char *llama_pin_text(const LlamaModel *model);
 
 /* ----------------------------------------------------------------
  *		client.c: a backend's requests
@@ -186,6 +200,9 @@ extern LlamaRequest *llama_submit(const LlamaModel *model, LlamaFunction functio
  * worker comes to life.
  */
 extern bool llama_wait(LlamaRequest *request, int64 n_bytes_seen);
+
+/* Is the request to a pinned model? */
+extern bool llama_is_pinned(const LlamaRequest *request);
 
 /*
  * The published state (a snapshot taken by llama_wait), and the outputs, NULL

@@ -17,6 +17,7 @@
 #include "lib/ilist.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
+#include "utils/builtins.h"
 #include "utils/memutils.h"
 
 #include "shmem.h"
@@ -24,11 +25,23 @@
 /* How often a waiting process looks whether the loader is alive, ms. */
 #define LLAMA_LIVENESS_MS		1000
 
+/* Digits of the checksum in a pin: 64 bits tell the models of a server apart. */
+#define LLAMA_PIN_MIN_DIGITS	16
+#define LLAMA_CHECKSUM_DIGITS	32
+
+/* What a pin says. */
+typedef struct Pin
+{
+	char		name[NAMEDATALEN];	/* "": whichever has the checksum */
+	char		digits[LLAMA_CHECKSUM_DIGITS + 1];	/* its first ones, in lower case */
+} Pin;
+
 /* A model in use by this transaction. */
 typedef struct Attachment
 {
 	slist_node	node;
 	LlamaModel	model;
+	LlamaModel	pinned;			/* the same as who named it by a pin has it */
 	dsm_segment *segment;
 } Attachment;
 
@@ -151,6 +164,86 @@ look_up_default(int *index)
 	return LOOKUP_UNKNOWN;
 }
 
+/* ----------------------------------------------------------------
+ *		Pins
+ * ----------------------------------------------------------------
+ */
+
+/* A checksum as the view llama_models shows it. */
+static void
+checksum_digits(const uint8 *checksum, char *digits)
+{
+	hex_encode((const char *) checksum, LLAMA_CHECKSUM_DIGITS / 2, digits);
+	digits[LLAMA_CHECKSUM_DIGITS] = '\0';
+}
+
+static bool
+has_checksum(const uint8 *checksum, const Pin *pin)
+{
+	char		digits[LLAMA_CHECKSUM_DIGITS + 1];
+
+	checksum_digits(checksum, digits);
+	return strncmp(digits, pin->digits, strlen(pin->digits)) == 0;
+}
+
+/* Read name@checksum; raises 22023. */
+static void
+read_pin(const char *text, Pin *pin)
+{
+	/* A name may have an @ in it. */
+	const char *at = strrchr(text, '@');
+	size_t		n_digits = at != NULL ? strlen(at + 1) : 0;
+
+	if (at == NULL || at - text >= NAMEDATALEN ||
+		n_digits < LLAMA_PIN_MIN_DIGITS || n_digits > LLAMA_CHECKSUM_DIGITS ||
+		strspn(at + 1, "0123456789abcdefABCDEF") != n_digits)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"%s\" does not pin a model", text),
+				 errdetail("A pin is name@checksum or @checksum, with the first %d to %d hexadecimal digits of the checksum.",
+						   LLAMA_PIN_MIN_DIGITS, LLAMA_CHECKSUM_DIGITS),
+				 errhint("llama_pin() gives the pin of a loaded model.")));
+	strlcpy(pin->name, text, at - text + 1);
+	for (size_t i = 0; i <= n_digits; i++)
+		pin->digits[i] = pg_tolower((unsigned char) at[1 + i]);
+}
+
+/* The READY entry of that checksum that was loaded first.  Hold registry_lock. */
+static Lookup
+look_up_checksum(const Pin *pin, int *index)
+{
+	bool		loading = !llama_shared->list_loaded;
+
+	*index = -1;
+	for (int i = 0; i < LLAMA_MAX_MODELS; i++)
+	{
+		const LlamaModelEntry *entry = &llama_shared->models[i];
+
+		loading |= entry->state == LLAMA_MODEL_LOADING;
+		if (entry->state == LLAMA_MODEL_READY && has_checksum(entry->checksum, pin) &&
+			(*index < 0 || entry->generation < llama_shared->models[*index].generation))
+			*index = i;
+	}
+	if (*index >= 0)
+		return LOOKUP_FOUND;
+	/* What is being loaded may have it. */
+	return loading ? LOOKUP_WAIT : LOOKUP_UNKNOWN;
+}
+
+char *
+llama_pin_text(const LlamaModel *model)
+{
+	char		digits[LLAMA_CHECKSUM_DIGITS + 1];
+
+	checksum_digits(model->checksum, digits);
+	return psprintf("%s@%s", model->name, digits);
+}
+
+/* ----------------------------------------------------------------
+ *		Finding a model
+ * ----------------------------------------------------------------
+ */
+
 static void
 raise_failed(const char *name, const char *failed, const char *error, const char *detail,
 			 const char *hint)
@@ -173,8 +266,13 @@ raise_failed(const char *name, const char *failed, const char *error, const char
 }
 
 static void
-raise_unknown(const char *name)
+raise_unknown(const char *name, const Pin *pin)
 {
+	if (name[0] == '\0' && pin != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("no loaded model has the checksum \"%s\"", pin->digits),
+				 errhint("Load the model that is pinned, or pin another one with llama_pin().")));
 	if (name[0] != '\0')
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
@@ -186,9 +284,13 @@ raise_unknown(const char *name)
 			 errhint("Load one with llama_load_model(), or name it in llama3.models.")));
 }
 
-/* Find the name, waiting while it is being loaded; fills *model and the tokenizer's segment. */
+/*
+ * Find the name, or without one what the pin says, or the default, waiting while
+ * it is being loaded; fills *model and the tokenizer's segment.
+ */
 static void
-find_model(const char *name, LlamaModel *model, dsm_handle *tokenizer, Size *tokenizer_size)
+find_model(const char *name, const Pin *pin, LlamaModel *model, dsm_handle *tokenizer,
+		   Size *tokenizer_size)
 {
 	static uint32 wait_event = 0;
 	char		failed[NAMEDATALEN] = "";
@@ -202,7 +304,8 @@ find_model(const char *name, LlamaModel *model, dsm_handle *tokenizer, Size *tok
 		Lookup		found;
 
 		LWLockAcquire(llama_shared->registry_lock, LW_SHARED);
-		found = name[0] != '\0' ? look_up_name(name, &index) : look_up_default(&index);
+		found = name[0] != '\0' ? look_up_name(name, &index) :
+			pin != NULL ? look_up_checksum(pin, &index) : look_up_default(&index);
 		if (found == LOOKUP_FOUND)
 		{
 			const LlamaModelEntry *entry = &llama_shared->models[index];
@@ -235,7 +338,7 @@ find_model(const char *name, LlamaModel *model, dsm_handle *tokenizer, Size *tok
 							 errmsg("model \"%s\" is being unloaded", name)));
 					break;
 				case LOOKUP_UNKNOWN:
-					raise_unknown(name);
+					raise_unknown(name, pin);
 					break;
 				default:
 					break;
@@ -313,6 +416,9 @@ attach(const LlamaModel *model, dsm_handle tokenizer, Size tokenizer_size, bool 
 											   tokenizer_size, &err);
 	if (attachment->model.tok == NULL)
 		llama_raise(&err);
+	attachment->pinned = attachment->model;
+	attachment->pinned.pinned = true;
+	attachment->pinned.generation = model->generation;
 	attachment->model.generation = model->generation;
 	return &attachment->model;
 }
@@ -327,8 +433,34 @@ llama_model_get(const char *name)
 	llama_require_preload();
 	if (name == NULL || name[0] == '\0')
 		name = llama3_default_model;
-	find_model(name, &model, &tokenizer, &tokenizer_size);
+	find_model(name, NULL, &model, &tokenizer, &tokenizer_size);
 	return attach(&model, tokenizer, tokenizer_size, false);
+}
+
+const LlamaModel *
+llama_model_get_pinned(const char *text)
+{
+	Pin			pin;
+	LlamaModel	model;
+	dsm_handle	tokenizer = 0;
+	Size		tokenizer_size = 0;
+
+	llama_require_preload();
+	read_pin(text, &pin);
+	find_model(pin.name, &pin, &model, &tokenizer, &tokenizer_size);
+	if (!has_checksum(model.checksum, &pin))
+	{
+		char		digits[LLAMA_CHECKSUM_DIGITS + 1];
+
+		checksum_digits(model.checksum, digits);
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("model \"%s\" is not the one that is pinned", model.name),
+				 errdetail("Its checksum is %s, and the pin's is %s.", digits, pin.digits),
+				 errhint("Load the pinned model under this name, or, where another model's answers will do, pin that with llama_pin().")));
+	}
+	(void) attach(&model, tokenizer, tokenizer_size, false);
+	return &find_attachment(model.generation)->pinned;
 }
 
 const LlamaModel *

@@ -26,6 +26,7 @@
 /* Ranges and defaults; max_tokens' default is llama3.max_tokens. */
 #define LLAMA_MIN_MAX_TOKENS		1
 #define LLAMA_MAX_MAX_TOKENS		L3_MAX_CONTEXT
+#define LLAMA_PINNED_MAX_TOKENS		256		/* no setting decides a pinned form's answer */
 #define LLAMA_MIN_TEMPERATURE		0.0
 #define LLAMA_MAX_TEMPERATURE		2.0
 #define LLAMA_DEFAULT_TEMPERATURE	0.0

@@ -236,6 +236,7 @@ llama_result_cache_key(const LlamaModel *model, const LlamaDigest *question, Lla
 		int32		encoding;
 		uint8		checksum[sizeof(model->checksum)];
 		int32		max_context;
+		bool		refuses_limit;
 		LlamaDigest question;
 	}			asked;
 
@@ -245,6 +246,8 @@ llama_result_cache_key(const LlamaModel *model, const LlamaDigest *question, Lla
 	asked.encoding = GetDatabaseEncoding();
 	memcpy(asked.checksum, model->checksum, sizeof(asked.checksum));
 	asked.max_context = model->max_context;
+	/* For a pinned model another error, where the limit ends an answer. */
+	asked.refuses_limit = model->pinned && model->max_context < (int64) model->hparams.n_ctx_train;
 	asked.question = *question;
 	llama_digest_bytes(&asked, sizeof(asked), key);
 }

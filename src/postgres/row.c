@@ -8,7 +8,8 @@
  * raises, always.  A row that cannot be answered (its prompt is longer than
  * the context) would stop a query over a million rows at the last one; so
  * under llama3.on_error = 'null' it gives NULL and a warning.  The second kind
- * has one SQLSTATE, 54000, and is decided here and nowhere else.
+ * has one SQLSTATE, 54000, and is decided here and nowhere else.  A row of a
+ * pinned model always raises: no setting may decide its answer.
  *
  * 54000 may also come from llama_submit and llama_wait (the request is longer
  * than this server's KV cache allows).  It is caught here without a
@@ -33,10 +34,27 @@ llama_model_arg(FunctionCallInfo fcinfo, int arg)
 	return llama_model_get(text_to_cstring(PG_GETARG_TEXT_PP(arg)));
 }
 
+const LlamaModel *
+llama_pinned_model_arg(FunctionCallInfo fcinfo, int arg)
+{
+	if (PG_ARGISNULL(arg))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("model must not be NULL"),
+				 errhint("llama_pin() gives the pin of a loaded model.")));
+	return llama_model_get_pinned(text_to_cstring(PG_GETARG_TEXT_PP(arg)));
+}
+
+static bool
+gives_null(bool pinned)
+{
+	return llama3_on_error == LLAMA_ON_ERROR_NULL && !pinned;
+}
+
 void
 llama_row_too_long(const LlamaModel *model)
 {
-	ereport(llama3_on_error == LLAMA_ON_ERROR_NULL ? WARNING : ERROR,
+	ereport(gives_null(model->pinned) ? WARNING : ERROR,
 			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 			 errmsg("prompt is too long for model \"%s\"", model->name),
 			 errdetail("The model's context is %d tokens.", model->max_context),
@@ -93,7 +111,7 @@ llama_row_submit(const LlamaModel *model, LlamaFunction function, const L3Reques
 	MemoryContext context = CurrentMemoryContext;
 	LlamaRequest *volatile submitted = NULL;
 
-	if (llama3_on_error != LLAMA_ON_ERROR_NULL)
+	if (!gives_null(model->pinned))
 		return llama_submit(model, function, request);
 
 	PG_TRY();
@@ -115,7 +133,7 @@ llama_row_wait(LlamaRequest *request, int64 n_bytes_seen, bool *done)
 	volatile bool answered = true;
 	volatile bool ended = false;
 
-	if (llama3_on_error != LLAMA_ON_ERROR_NULL)
+	if (!gives_null(llama_is_pinned(request)))
 		ended = llama_wait(request, n_bytes_seen);
 	else
 	{

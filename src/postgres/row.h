@@ -14,6 +14,8 @@
 
 /* The model argument, which is the last of every function. */
 extern const LlamaModel *llama_model_arg(FunctionCallInfo fcinfo, int arg);
+/* That of a pinned form; raises 22023 when it is NULL. */
+extern const LlamaModel *llama_pinned_model_arg(FunctionCallInfo fcinfo, int arg);
 
 /*
  * A row's prompt is longer than the context.  Raises 54000; under

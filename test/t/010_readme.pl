@@ -248,6 +248,12 @@ for (@functions)
 		is(columns($block->{output}), $columns, "$name: its columns are shown");
 		next;
 	}
+	if ($name =~ /_pinned$/)
+	{
+		# Their arguments follow from those of the others; sql/pinned.sql says how.
+		like(section('Functions'), qr/^### Pinned forms\n(?:(?!^###).)*`$name`/ms, "$name: is named");
+		next;
+	}
 	my ($heading) = section('Functions') =~ /^### \Q$name\E\((.*)\) returns/m;
 	ok(defined $heading, "$name: is described") or next;
 	my %options = map { $_ => 1 } section('Functions') =~ /^\| `(\w+) \w+(?:\[\])?` \|/mg;

@@ -76,6 +76,7 @@ struct LlamaSyncRun
 	ErrorData  *server_error;	/* the last of them, whether in a row or not */
 	Datum	   *locked;			/* places of entries whose rows are locked */
 	int			n_locked;
+	bool		old_locked;		/* an old row's key is being queued by another */
 	int64		n_filled;
 	int64		n_failed;
 	ErrorData  *error;
@@ -543,7 +544,8 @@ step_old_rows(Batch *batch)
 	{
 		if (run->error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
 			return LLAMA_SYNC_FAILED;
-		if (run->one_by_one)
+		run->old_locked = run->one_by_one;
+		if (run->old_locked)
 			return LLAMA_SYNC_DONE;
 		run->one_by_one = true;
 		return LLAMA_SYNC_WORKED;
@@ -698,7 +700,7 @@ llama_sync_failed_before(const LlamaSyncRun *run)
 int
 llama_sync_n_locked(const LlamaSyncRun *run)
 {
-	return run->n_locked;
+	return run->n_locked + (run->old_locked ? 1 : 0);
 }
 
 void
@@ -712,6 +714,7 @@ run_sync(Oid registry, const char *id)
 {
 	LlamaSyncRun *run = llama_sync_begin(registry, id);
 	LlamaSyncStep result;
+	int			n_locked;
 
 	do
 	{
@@ -722,11 +725,12 @@ run_sync(Oid registry, const char *id)
 
 	if (result == LLAMA_SYNC_FAILED)
 		ReThrowError(run->error);
-	if (run->n_locked > 0)
+	n_locked = llama_sync_n_locked(run);
+	if (n_locked > 0)
 		ereport(NOTICE,
 				(errmsg_plural("%d row is locked by others and was left for the next run",
 							   "%d rows are locked by others and were left for the next run",
-							   run->n_locked, run->n_locked)));
+							   n_locked, n_locked)));
 	llama_sync_end(run);
 }
 

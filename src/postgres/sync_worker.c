@@ -444,12 +444,17 @@ end_run(Work *work, LlamaSyncStep result)
 	work->run = NULL;
 }
 
-/* A batch of every run; false when there is none left. */
+/*
+ * A batch of every run; false when there was no run.  *ended is set when one
+ * has come to its end: changes since its beginning are not in it.
+ */
 static bool
-step_runs(void)
+step_runs(bool *ended)
 {
 	ListCell   *cell;
 	bool		busy = false;
+
+	*ended = false;
 
 	foreach(cell, works)
 	{
@@ -458,11 +463,13 @@ step_runs(void)
 
 		if (work->run == NULL)
 			continue;
+		busy = true;
 		result = step(work);
-		if (result == LLAMA_SYNC_WORKED)
-			busy = true;
-		else
+		if (result != LLAMA_SYNC_WORKED)
+		{
 			end_run(work, result);
+			*ended = true;
+		}
 		CHECK_FOR_INTERRUPTS();
 	}
 	return busy;
@@ -590,9 +597,8 @@ fill_until_idle(void)
 			if (!begin_runs())
 				return;
 		}
-		if (step_runs())
+		if (step_runs(&look))
 		{
-			look = false;
 			pgstat_report_stat(false);
 			continue;
 		}

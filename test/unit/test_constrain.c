@@ -663,6 +663,47 @@ test_masks_of_text(void)
 	free(tok);
 }
 
+static uint32_t
+text_before_text(L3GrammarBuilder *b)
+{
+	/* at most five characters, then words of the same characters */
+	uint32_t	parts[] = {l3_grammar_repeat(b, l3_grammar_range(b, ' ', '~'), 0, 5),
+	grammar_text(b, "the name is a"), l3_grammar_repeat(b, l3_grammar_range(b, 'a', 'b'), 2, 4)};
+
+	return l3_grammar_seq(b, parts, 3);
+}
+
+/* A bounded loop whose characters may also come after it. */
+static void
+test_masks_after_loops(void)
+{
+	static const char *const texts[] = {"", "a", "name", "the n", "ab the na", "the name is a", "the name is aab"};
+	L3Tokenizer *tok = random_vocabulary(json_parts, lengthof(json_parts), 2500);
+	L3Grammar  *g = grammar_of(text_before_text);
+	L3Vocabulary *v;
+	L3Automaton *a;
+	L3Masks    *m;
+	bool		right = true;
+	L3Error		err;
+
+	fixture_check(l3_vocabulary_create(tok, &v, &err), &err);
+	a = automaton_of(g, v->trie);
+	fixture_check(l3_masks_create(v, a, &m, &err), &err);
+	for (int i = 0; i < lengthof(texts) && right; i++)
+	{
+		size_t		n = strlen(texts[i]);
+
+		right = mask_is_right(m, tok, g, texts[i], n, 1000, true) &&
+			mask_is_right(m, tok, g, texts[i], n, a->states[state_after(a, texts[i], n)].distance, false);
+	}
+	tap_ok(right, "masks of a loop whose characters may also come after it are right");
+	l3_masks_free(m);
+	l3_automaton_free(a);
+	l3_vocabulary_free(v);
+	free(g);
+	free(tok);
+}
+
 int
 main(void)
 {
@@ -673,5 +714,6 @@ main(void)
 	test_clearing();
 	test_masks_of_random_grammars();
 	test_masks_of_text();
+	test_masks_after_loops();
 	return tap_done();
 }

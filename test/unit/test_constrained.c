@@ -246,6 +246,46 @@ test_same(const char *what, const L3Arena *arena, const char *cpu)
 	free(alone);
 }
 
+/*
+ * A prompt that contains an earlier answer, whose tokens had two roles, gives
+ * the same bits as if that answer had never been.
+ */
+static void
+test_answer_as_prompt(const L3Arena *arena, const char *cpu)
+{
+	L3EngineOptions options = fixture_options();
+	static Job	first;
+	static Job	after;
+	static Job	alone;
+	int32_t		n;
+	Rig			rig;
+
+	options.cpu_features = cpu;
+	rig_open(&rig, arena, options, tok);
+	job_prompt(&first, 33, 0, 3);
+	job_generate(&first, MAX_OUT, 1);
+	job_grammar(&first, grammars[4]);
+	rig_run(&rig, &first, 1);
+	n = 33 + first.result.n_out;
+
+	job_prompt(&after, 33, 0, 3);
+	memcpy(after.prompt + 33, first.out_tokens, (size_t) first.result.n_out * sizeof(int32_t));
+	after.request.n_tokens = n;
+	job_logprobs(&after, n - 3);
+	rig_run(&rig, &after, 1);
+	rig_close(&rig);
+
+	alone = after;
+	alone.request.tokens = alone.prompt;
+	alone.request.out_logprobs = alone.out_logprobs;
+	memset(alone.out_logprobs, 0, sizeof(alone.out_logprobs));
+	rig_open(&rig, arena, options, tok);
+	rig_run(&rig, &alone, 1);
+	rig_close(&rig);
+	tap_ok(n > 64 && job_same(&after, &alone), "%s: an answer as part of a prompt is computed as a prompt",
+		   cpu == NULL ? "own kernels" : "kernels of OpenBLAS");
+}
+
 /* Company that is cancelled in the midst leaves nothing and changes nothing. */
 static void
 test_cancel(const L3Arena *arena)
@@ -448,7 +488,10 @@ main(void)
 {
 	L3Hparams	hp = fixture_hparams();
 	const L3Arena *arena = fixture_arena(&hp, L3_F32, 1);
+	const L3Arena *q8_0;
 
+	hp.head_dim = hp.value_dim = hp.rope_dim = 64;
+	q8_0 = fixture_arena(&hp, L3_Q8_0, 3);
 	tok = fixture_tokenizer();
 	grammars[0] = grammar_of(choice);
 	grammars[1] = json_grammar(5);
@@ -457,7 +500,9 @@ main(void)
 	grammars[4] = grammar_of(pairs);
 	test_members(arena);
 	test_same("own kernels", arena, NULL);
-	test_same("kernels whose roles differ", arena, "blas");
+	test_same("kernels of OpenBLAS", q8_0, "blas");
+	test_answer_as_prompt(arena, NULL);
+	test_answer_as_prompt(q8_0, "blas");
 	test_cancel(arena);
 	test_lengths(arena);
 	test_context_end(arena);
@@ -466,6 +511,7 @@ main(void)
 	for (int i = 0; i < lengthof(grammars); i++)
 		free(grammars[i]);
 	free((void *) arena);
+	free((void *) q8_0);
 	free((void *) tok);
 	return tap_done();
 }

@@ -1050,9 +1050,9 @@ REVOKE ALL ON FUNCTION llama_result_cache_reset() FROM PUBLIC;
  * there, and in all of them when it starts itself.
  *
  * A job's text runs with the rights of its owner, in a session of the owner,
- * as if typed there; nothing here is SECURITY DEFINER.  Everybody may add jobs
- * of his own and change only those (row security).  Grants of columns, not of
- * tables, because who may UPDATE a table may also lock it.
+ * as if typed there.  Everybody may add jobs of his own and change only those
+ * (row security).  Grants of columns, not of tables, because who may UPDATE a
+ * table, or DELETE from it, may also lock it.
  *
  * Jobs are not in dumps: a restored server shall not begin to work on its own.
  *
@@ -1070,7 +1070,7 @@ CREATE TABLE llama_jobs (
 	settings jsonb NOT NULL,		-- of the session that started it
 	background boolean NOT NULL,	-- done by a background worker
 	state text NOT NULL DEFAULT 'queued'
-		CHECK (state IN ('queued', 'running', 'done', 'cancelled', 'failed')),
+		CHECK (state IN ('queued', 'running', 'done', 'cancelled', 'failed', 'forgotten')),
 	resume_at jsonb,				-- the kind's own; NULL: at the beginning
 	rows_total bigint,				-- NULL: not known yet
 	total_is_estimate boolean,
@@ -1795,6 +1795,41 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION llama_job_resume(bigint) IS
 	'do in the background what is left of a job of one''s own that was cancelled, has failed or was interrupted; false when there is nothing to resume; 42704 no such job, 42501 another''s';
+
+/*
+ * Nobody has the right to DELETE: the owner marks his job, and this deletes what
+ * is marked.  It has no argument that could name another's.
+ */
+CREATE FUNCTION _llama_jobs_sweep() RETURNS void LANGUAGE sql VOLATILE SECURITY DEFINER
+	SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	DELETE FROM llama_jobs WHERE state = 'forgotten';
+END;
+COMMENT ON FUNCTION _llama_jobs_sweep() IS 'internal: delete the jobs that their owners have marked';
+
+CREATE FUNCTION llama_job_forget(job bigint) RETURNS void LANGUAGE plpgsql VOLATILE STRICT
+	SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+	j @extschema@.llama_jobs;
+BEGIN
+	SELECT * INTO j FROM @extschema@.llama_jobs WHERE id = job;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'job % does not exist', job USING ERRCODE = 'undefined_object';
+	END IF;
+	IF j.background AND j.state IN ('queued', 'running')
+		OR EXISTS (SELECT FROM @extschema@._llama_jobs_attached() a WHERE a.job = job AND a.role = j.owner) THEN
+		RAISE EXCEPTION 'job % is not at its end', job
+			USING ERRCODE = 'object_in_use', HINT = 'Cancel it first, with llama_job_cancel.';
+	END IF;
+	UPDATE @extschema@.llama_jobs SET state = 'forgotten' WHERE id = job;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'permission denied for job %', job USING ERRCODE = 'insufficient_privilege';
+	END IF;
+	PERFORM @extschema@._llama_jobs_sweep();
+END $$;
+COMMENT ON FUNCTION llama_job_forget(bigint) IS
+	'remove a job of one''s own that is at its end, and its errors; 55006 while it is to run, 42704 no such job, 42501 another''s';
 
 /* What background workers and the launcher call. */
 

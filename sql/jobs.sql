@@ -194,6 +194,18 @@ SELECT llama_job_cancel(:job);
 SET ROLE regress_llama3_a;
 SELECT llama_job_cancel(:job);
 SELECT llama_job_cancel(:job) AS again;
+SET ROLE regress_llama3_b;
+\set VERBOSITY sqlstate
+SELECT llama_job_forget(:job);
+SET ROLE regress_llama3_stats;
+SELECT llama_job_forget(:job);
+SELECT _llama_jobs_sweep();
+\set VERBOSITY terse
+SET ROLE regress_llama3_a;
+SELECT count(*) FROM llama_progress;
+SELECT llama_job_forget(job) FROM llama_job_errors;
+SELECT count(*) FROM llama_progress;
+SELECT count(*) FROM llama_job_errors;
 -- nobody makes or changes another's job, or keeps others from the tables
 SET ROLE regress_llama3_b;
 INSERT INTO llama_jobs (kind, owner, target, spec, options, settings, background)
@@ -207,6 +219,13 @@ BEGIN; LOCK TABLE llama_job_rows IN SHARE MODE; ROLLBACK;
 RESET ROLE;
 SELECT llama_job_cancel(-1);
 SELECT llama_job_cancel(NULL);
+-- what waits for its worker cannot be forgotten
+BEGIN;
+SELECT llama_enrich_start('items', 'p = 1', 'id = -1') AS waiting \gset
+\set VERBOSITY sqlstate
+SELECT llama_job_forget(:waiting);
+\set VERBOSITY terse
+ROLLBACK;
 -- row security: only rows that the caller sees
 ALTER TABLE items ENABLE ROW LEVEL SECURITY;
 CREATE POLICY low ON items TO regress_llama3_a USING (id <= 30);

@@ -201,6 +201,15 @@ is(sql("SELECT count(*) FROM busy WHERE v IS DISTINCT FROM $answer OR w IS DISTI
 	'two jobs and other writers: every answer is right');
 is(sql('SELECT count(*) FROM llama_job_errors'), 0, 'and no row failed');
 
+# Statements are told of, too, until they end.
+$client = spawn_sql($node, "SELECT count(llama_embed(body || i, 4)) FROM killed, generate_series(1, 1000) i");
+ok(wait_until('the statement is there', sub {
+	sql("SELECT pid FROM llama_progress WHERE kind = 'statement' AND rows_done > 0 AND rows_total > 0") }),
+	'a running statement is in llama_progress');
+sql("SELECT pg_cancel_backend(pid) FROM llama_progress WHERE kind = 'statement'");
+finish_sql($client);
+is(sql("SELECT count(*) FROM llama_progress WHERE kind = 'statement'"), 0, 'and no more when it has ended');
+
 # ----------------------------------------------------------------
 # Cancel, resume, errors
 # ----------------------------------------------------------------
@@ -225,6 +234,8 @@ wait_for_state($job, 'done');
 is(progress($job, 'rows_done'), 1000, 'with the count of before');
 is_complete('slow', 'cancelled and resumed');
 is(sql("SELECT llama_job_resume($job)"), 'f', 'there is nothing more to resume');
+sql("SELECT llama_job_forget($job)");
+is(progress($job, 'count(*)'), 0, 'it is forgotten');
 
 # A cancelled CALL, in a batch that takes long.
 sql('UPDATE slow SET v = NULL', "CREATE FUNCTION wait(text) RETURNS float8 LANGUAGE plpgsql AS " .

@@ -70,6 +70,14 @@ sub is_complete
 		"$what: every row was done");
 }
 
+# When the server's shared memory was made.
+sub memory_since
+{
+	my ($status, $out) = $node->psql('postgres', 'SELECT stats_since FROM llama_stat');
+	die 'the server is down' unless $status == 0;
+	return $out;
+}
+
 sub wait_for_server
 {
 	wait_until('the server is back', sub { ($node->psql('postgres', 'SELECT 1'))[0] == 0 })
@@ -99,6 +107,7 @@ for my $kill (1 .. KILLS)
 	  : $victim eq 'launcher' ? sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'llama3 launcher'")
 	  : 0;
 	my $done = progress($job, 'rows_done');
+	my $since = memory_since();
 	note("kill $kill: $victim at $done rows");
 	if ($victim eq 'postmaster')
 	{
@@ -121,10 +130,8 @@ for my $kill (1 .. KILLS)
 	{
 		kill 'KILL', $pid;
 	}
-	# It takes the postmaster a moment to notice.
-	wait_until('the server goes down', sub { ($node->psql('postgres', 'SELECT 1'))[0] != 0 || $victim eq 'postmaster' })
-	  if $pid;
-	wait_for_server();
+	# Shared memory is new then; it takes the postmaster a moment to notice.
+	ok(wait_until('the server is there again', sub { memory_since() ne $since }), "kill $kill of $victim: the server is back");
 	cmp_ok(progress($job, 'rows_done'), '>=', $done, "kill $kill of $victim: finished batches stay");
 }
 wait_for_state($job, 'done');

@@ -231,6 +231,7 @@ typedef struct LlamaSyncWorker
 	int			proc_number;	/* [J] */
 	bool		changed;		/* [J] there are changes since it looked */
 	TimestampTz asked;			/* [J] when it was asked for; 0: answered */
+	TimestampTz scanned;		/* [J] when a scan last looked whether it is wanted */
 	Oid			registry;		/* [J] a scan wants one to be started for it */
 } LlamaSyncWorker;
 

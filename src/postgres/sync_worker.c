@@ -56,6 +56,8 @@ PGDLLEXPORT void llama3_sync_main(Datum arg);
 /* Rows that others have locked: at first, and then twice as long each time. */
 #define LOCKED_RETRY_MS		1000
 #define LOCKED_RETRY_MAX_MS	60000
+/* A scan that finds nothing (paused) is not asked for more often. */
+#define SCAN_INTERVAL_MS	1000
 /* A worker that was asked for must be there by then, or is asked for again. */
 #define START_MS			5000
 
@@ -91,7 +93,10 @@ find_entry(Oid database)
 			free = entry;
 	}
 	if (free != NULL)
+	{
+		memset(free, 0, sizeof(*free));
 		free->database = database;
+	}
 	return free;
 }
 
@@ -106,8 +111,11 @@ static void
 wake(void)
 {
 	LlamaSyncWorker *entry;
+	TimestampTz at = GetCurrentTimestamp();
 	bool		ask = true;
 
+	if (llama3_max_jobs == 0)
+		return;
 	LWLockAcquire(llama_shared->jobs_lock, LW_EXCLUSIVE);
 	entry = find_entry(MyDatabaseId);
 	if (entry != NULL && entry->pid != 0)
@@ -120,11 +128,12 @@ wake(void)
 	{
 		ask = entry->asked == 0 || entry->asked < from_now(-START_MS);
 		if (ask)
-			entry->asked = GetCurrentTimestamp();
+			entry->asked = at;
+		at = Max(at, TimestampTzPlusMilliseconds(entry->scanned, SCAN_INTERVAL_MS));
 	}
 	LWLockRelease(llama_shared->jobs_lock);
 	if (ask)
-		llama_jobs_due(MyDatabaseId, GetCurrentTimestamp(), false);
+		llama_jobs_due(MyDatabaseId, at, false);
 }
 
 /*
@@ -233,7 +242,10 @@ take_question(void)
 	entry = find_entry(MyDatabaseId);
 	alive = entry != NULL && entry->pid != 0;
 	if (entry != NULL)
+	{
 		entry->asked = 0;
+		entry->scanned = GetCurrentTimestamp();
+	}
 	LWLockRelease(llama_shared->jobs_lock);
 	return !alive;
 }

@@ -50,15 +50,17 @@ cmp_ok(abs(log($speed / $measured) / log(2)), '<', 0.6, "then at the measured sp
 cmp_ok(abs(cost('llama_complete(x, 640)') - $text - $answer), '<', 0.01 * $answer, 'answers still at the default');
 $node->safe_psql('postgres', "SELECT count(llama_complete(x, 40, repeat_penalty => 0.1)) FROM texts WHERE id <= 100");
 cmp_ok(abs(cost('llama_complete(x, 640)') - $text - $answer), '>', 0.3 * $answer, 'until there were some');
-# Not every query changes the plans of the next.
+# A few tokens more do not change what was learnt, but by a power of two where it
+# was near the border of one.
+sub about { my ($cost, $before) = @_; return $cost <= 2.1 * $before && $before <= 2.1 * $cost; }
 my $before = cost('llama_complete(x, 640)');
 $node->safe_psql('postgres', "SELECT count(llama_complete(x, 2)) FROM texts WHERE id <= 3");
-is(cost('llama_complete(x, 640)'), $before, 'costs stay as they are for a while');
+ok(about(cost('llama_complete(x, 640)'), $before), 'costs stay about as they are for a while');
 # Counters go on when a worker is started again.
 $node->safe_psql('postgres', 'SELECT pg_terminate_backend(pid) FROM llama_stat_workers');
 wait_until('the worker is back', sub { $node->safe_psql('postgres', 'SELECT restarts > 0 AND pid IS NOT NULL FROM llama_stat_workers') eq 't' });
 $node->safe_psql('postgres', "SELECT llama_embed('x', 1)");
-is(cost('llama_complete(x, 640)'), $before, 'also after a restart of the worker');
+ok(about(cost('llama_complete(x, 640)'), $before), 'also after a restart of the worker');
 
 # ------------------------------------------------------------- selectivities
 is(rows(), 333, 'a third, as for any condition');

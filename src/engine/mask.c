@@ -220,7 +220,8 @@ notes_of(L3Masks *m, uint32_t state)
 	if (m->epoch != m->automaton->epoch)
 	{
 		drop_masks(m);
-		memset(m->notes, 0, m->cap_notes * sizeof(*m->notes));
+		if (m->notes != NULL)
+			memset(m->notes, 0, m->cap_notes * sizeof(*m->notes));
 		m->epoch = m->automaton->epoch;
 	}
 	if (state >= m->cap_notes)

@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "grammar_graph.h"
+
 /* Nodes that finding the distances may look at, with repetition. */
 #define MAX_VISITS		((uint64_t) 1 << 26)
 
@@ -164,86 +166,42 @@ distance_through(const L3Automaton *a, uint32_t node)
 /* Which nodes a node's distance matters to, and the nodes to look at again. */
 typedef struct Spread
 {
-	L3Automaton *a;
-	uint32_t   *parents_at;		/* (n_nodes + 1) */
-	uint32_t   *parents;		/* of node i: parents_at[i] .. parents_at[i + 1] */
+	L3NodeParents parents;
+	uint32_t	n_nodes;
 	uint32_t   *queue;			/* (n_nodes) a ring */
 	uint32_t	head;
 	uint32_t	n;
 	uint8_t    *queued;			/* (n_nodes) */
 } Spread;
 
-/* Call visit for each edge, from a node to one that contains it. */
-static void
-each_edge(Spread *s, void (*visit) (Spread *s, uint32_t from, uint32_t to))
-{
-	const L3Automaton *a = s->a;
-
-	for (uint32_t i = 0; i < a->grammar->n_nodes; i++)
-	{
-		const L3Node *n = &a->nodes[i];
-		const uint32_t *children = (const uint32_t *) bytes_of(a->grammar, n);
-
-		if (n->kind == L3_NODE_REPEAT)
-			visit(s, n->first, i);
-		if (n->kind == L3_NODE_RULE)
-			visit(s, a->rules[n->first], i);
-		for (uint32_t j = 0; (n->kind == L3_NODE_SEQ || n->kind == L3_NODE_ALT) && j < n->n; j++)
-			visit(s, children[j], i);
-	}
-}
-
-static void
-count_parent(Spread *s, uint32_t from, uint32_t to)
-{
-	(void) to;
-	s->parents_at[from]++;
-}
-
-/* Fills from the end, so that the ends become beginnings. */
-static void
-put_parent(Spread *s, uint32_t from, uint32_t to)
-{
-	s->parents[--s->parents_at[from]] = to;
-}
-
 static void
 enqueue(Spread *s, uint32_t node)
 {
-	uint32_t	n_nodes = s->a->grammar->n_nodes;
-
 	if (s->queued[node])
 		return;
 	s->queued[node] = 1;
-	s->queue[(s->head + s->n++) % n_nodes] = node;
+	s->queue[(s->head + s->n++) % s->n_nodes] = node;
 }
 
-static bool
-spread_begin(Spread *s, L3Automaton *a)
+static L3Status
+spread_begin(Spread *s, const L3Automaton *a, L3Error *err)
 {
-	uint32_t	n_nodes = a->grammar->n_nodes;
-	uint32_t	n_edges = 0;
+	L3NodeGraph graph = {
+		.base = (const uint8_t *) a->grammar,
+		.nodes = a->nodes,
+		.rules = a->rules,
+		.n_nodes = a->grammar->n_nodes,
+		.n_rules = a->grammar->n_rules
+	};
 
-	*s = (Spread) {.a = a};
-	s->parents_at = calloc((size_t) n_nodes + 1, sizeof(uint32_t));
-	s->queue = malloc((size_t) n_nodes * sizeof(uint32_t));
-	s->queued = calloc(n_nodes, 1);
-	if (s->parents_at == NULL || s->queue == NULL || s->queued == NULL)
-		return false;
-	each_edge(s, count_parent);
-	for (uint32_t i = 0; i < n_nodes; i++)
-	{
-		n_edges += s->parents_at[i];
-		s->parents_at[i] = n_edges;
-	}
-	s->parents_at[n_nodes] = n_edges;
-	s->parents = malloc(((size_t) n_edges + 1) * sizeof(uint32_t));
-	if (s->parents == NULL)
-		return false;
-	each_edge(s, put_parent);
-	for (uint32_t i = 0; i < n_nodes; i++)
+	*s = (Spread) {.n_nodes = graph.n_nodes};
+	s->queue = malloc((size_t) s->n_nodes * sizeof(uint32_t));
+	s->queued = calloc(s->n_nodes, 1);
+	if (s->queue == NULL || s->queued == NULL)
+		return l3_error(err, L3_ERR_MEMORY, "out of memory for a grammar");
+	for (uint32_t i = 0; i < s->n_nodes; i++)
 		enqueue(s, i);
-	return true;
+	return l3_node_parents_find(&graph, &s->parents, err);
 }
 
 /*
@@ -256,17 +214,15 @@ find_distances(L3Automaton *a, L3Error *err)
 {
 	Spread		s;
 	uint64_t	visits = 0;
-	L3Status	status = L3_OK;
+	L3Status	status = spread_begin(&s, a, err);
 
 	memset(a->least, 0xff, a->grammar->n_nodes * sizeof(uint32_t));
-	if (!spread_begin(&s, a))
-		status = l3_error(err, L3_ERR_MEMORY, "out of memory for a grammar");
 	while (status == L3_OK && s.n > 0)
 	{
 		uint32_t	node = s.queue[s.head];
 		uint32_t	distance = distance_through(a, node);
 
-		s.head = (s.head + 1) % a->grammar->n_nodes;
+		s.head = (s.head + 1) % s.n_nodes;
 		s.n--;
 		s.queued[node] = 0;
 		visits += 1 + a->nodes[node].n;
@@ -275,11 +231,10 @@ find_distances(L3Automaton *a, L3Error *err)
 		if (distance >= a->least[node])
 			continue;
 		a->least[node] = distance;
-		for (uint32_t i = s.parents_at[node]; i < s.parents_at[node + 1]; i++)
-			enqueue(&s, s.parents[i]);
+		for (uint32_t i = s.parents.at[node]; i < s.parents.at[node + 1]; i++)
+			enqueue(&s, s.parents.nodes[i]);
 	}
-	free(s.parents_at);
-	free(s.parents);
+	l3_node_parents_free(&s.parents);
 	free(s.queue);
 	free(s.queued);
 	return status;

@@ -33,11 +33,9 @@
 typedef struct Spread
 {
 	const L3NodeGraph *g;
-	uint32_t	n_vertices;
-	uint32_t   *parents_at;	/* (n_vertices) */
-	uint32_t   *parents;		/* those of v: parents_at[v] .. [v + 1] */
-	uint32_t   *missing;		/* children to wait for (n_vertices) */
-	uint32_t   *stack;			/* vertices to tell of (n_vertices) */
+	L3NodeParents parents;
+	uint32_t   *missing;		/* children to wait for (n_nodes) */
+	uint32_t   *stack;			/* nodes to tell of (n_nodes) */
 	uint32_t	n_stack;
 } Spread;
 
@@ -66,72 +64,22 @@ children_to_wait_for(const L3NodeGraph *g, const L3Node *node, L3NodeProperty pr
 	return UINT32_MAX;
 }
 
-/* Call visit for each edge, from a vertex to one that waits for it. */
-static void
-each_edge(Spread *s, void (*visit) (Spread *s, uint32_t from, uint32_t to))
-{
-	const L3NodeGraph *g = s->g;
-
-	for (uint32_t v = 0; v < g->n_nodes; v++)
-	{
-		const L3Node *node = &g->nodes[v];
-
-		for (uint32_t i = 0; i < l3_node_n_children(node); i++)
-			visit(s, l3_node_child(g, node, i), v);
-		if (node->kind == L3_NODE_RULE)
-			visit(s, g->n_nodes + node->first, v);
-	}
-	for (uint32_t r = 0; r < g->n_rules; r++)
-		if (g->rules[r] != L3_GRAMMAR_NONE)
-			visit(s, g->rules[r], g->n_nodes + r);
-}
-
-static void
-count_parent(Spread *s, uint32_t from, uint32_t to)
-{
-	(void) to;
-	s->parents_at[from]++;
-}
-
-/* Fills from the end, so that the ends become beginnings. */
-static void
-put_parent(Spread *s, uint32_t from, uint32_t to)
-{
-	s->parents[--s->parents_at[from]] = to;
-}
-
 static L3Status
 spread_begin(Spread *s, const L3NodeGraph *g, L3Error *err)
 {
-	uint32_t	n_edges = 0;
-
 	memset(s, 0, sizeof(*s));
 	s->g = g;
-	s->n_vertices = g->n_nodes + g->n_rules;
-	s->parents_at = calloc((size_t) s->n_vertices + 1, sizeof(uint32_t));
-	s->missing = malloc(((size_t) s->n_vertices + 1) * sizeof(uint32_t));
-	s->stack = malloc(((size_t) s->n_vertices + 1) * sizeof(uint32_t));
-	if (s->parents_at == NULL || s->missing == NULL || s->stack == NULL)
+	s->missing = malloc(((size_t) g->n_nodes + 1) * sizeof(uint32_t));
+	s->stack = malloc(((size_t) g->n_nodes + 1) * sizeof(uint32_t));
+	if (s->missing == NULL || s->stack == NULL)
 		return l3_error(err, L3_ERR_MEMORY, "out of memory for a grammar");
-	each_edge(s, count_parent);
-	for (uint32_t v = 0; v < s->n_vertices; v++)
-	{
-		n_edges += s->parents_at[v];
-		s->parents_at[v] = n_edges;
-	}
-	s->parents_at[s->n_vertices] = n_edges;
-	s->parents = malloc(((size_t) n_edges + 1) * sizeof(uint32_t));
-	if (s->parents == NULL)
-		return l3_error(err, L3_ERR_MEMORY, "out of memory for a grammar");
-	each_edge(s, put_parent);
-	return L3_OK;
+	return l3_node_parents_find(g, &s->parents, err);
 }
 
 static void
 spread_end(Spread *s)
 {
-	free(s->parents_at);
-	free(s->parents);
+	l3_node_parents_free(&s->parents);
 	free(s->missing);
 	free(s->stack);
 }
@@ -141,10 +89,9 @@ spread_run(Spread *s, L3NodeProperty property)
 {
 	const L3NodeGraph *g = s->g;
 
-	for (uint32_t v = 0; v < s->n_vertices; v++)
+	for (uint32_t v = 0; v < g->n_nodes; v++)
 	{
-		s->missing[v] = v < g->n_nodes ?
-			children_to_wait_for(g, &g->nodes[v], property) : 1;
+		s->missing[v] = children_to_wait_for(g, &g->nodes[v], property);
 		if (s->missing[v] == 0)
 			s->stack[s->n_stack++] = v;
 	}
@@ -152,9 +99,9 @@ spread_run(Spread *s, L3NodeProperty property)
 	{
 		uint32_t	v = s->stack[--s->n_stack];
 
-		for (uint32_t i = s->parents_at[v]; i < s->parents_at[v + 1]; i++)
+		for (uint32_t i = s->parents.at[v]; i < s->parents.at[v + 1]; i++)
 		{
-			uint32_t	parent = s->parents[i];
+			uint32_t	parent = s->parents.nodes[i];
 
 			if (s->missing[parent] > 0 && --s->missing[parent] == 0)
 				s->stack[s->n_stack++] = parent;

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * grammar_graph.h
- *	  What grammar.c and grammar_build.c share: properties of all nodes.
+ *	  The nodes of a grammar as a graph, for who builds, checks and follows one.
  *
  *-------------------------------------------------------------------------
  */
@@ -39,6 +39,19 @@ l3_node_child(const L3NodeGraph *g, const L3Node *node, uint32_t i)
 		return node->first;
 	return ((const uint32_t *) (const void *) (g->base + node->first))[i];
 }
+
+/*
+ * The nodes that hold a node, where a RULE holds what it is defined as: those of
+ * v are nodes[at[v]] .. nodes[at[v + 1]].  L3_ERR_MEMORY is the only error.
+ */
+typedef struct L3NodeParents
+{
+	uint32_t   *at;				/* (n_nodes + 1) */
+	uint32_t   *nodes;
+} L3NodeParents;
+
+L3Status	l3_node_parents_find(const L3NodeGraph *g, L3NodeParents *parents, L3Error *err);
+void		l3_node_parents_free(L3NodeParents *parents);
 
 typedef enum L3NodeProperty
 {

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "numbering.h"
 #include "utf8.h"
 
 #define XXH_INLINE_ALL
@@ -115,8 +116,7 @@ typedef struct Sets
 	uint32_t   *set_at;			/* set s: numbers[set_at[s] .. set_at[s + 1]) */
 	uint32_t	n_sets;
 	uint32_t	sets_capacity;
-	uint32_t   *slots;			/* sets by content (n_slots, a power of 2) */
-	uint32_t	n_slots;
+	L3Slots		table;			/* sets by content */
 	L3DfaEdge  *edges;			/* of all sets in their order */
 	uint32_t	n_edges;
 	uint32_t	edges_capacity;
@@ -132,7 +132,7 @@ sets_free(Sets *s)
 {
 	free(s->numbers);
 	free(s->set_at);
-	free(s->slots);
+	free(s->table.slots);
 	free(s->edges);
 	free(s->edges_at);
 }
@@ -146,14 +146,14 @@ sets_error(const Sets *s, L3Error *err)
 static uint32_t
 find_slot(const Sets *s, const uint32_t *set, uint32_t n)
 {
-	uint32_t	mask = s->n_slots - 1;
+	uint32_t	mask = s->table.n - 1;
 	uint32_t	slot = (uint32_t) XXH3_64bits(set, n * sizeof(uint32_t)) & mask;
 
-	for (; s->slots[slot] != NONE; slot = (slot + 1) & mask)
+	for (; s->table.slots[slot] != L3_SLOT_FREE; slot = (slot + 1) & mask)
 	{
-		uint32_t	at = s->set_at[s->slots[slot]];
+		uint32_t	at = s->set_at[s->table.slots[slot]];
 
-		if (s->set_at[s->slots[slot] + 1] - at == n &&
+		if (s->set_at[s->table.slots[slot] + 1] - at == n &&
 			memcmp(s->numbers + at, set, n * sizeof(uint32_t)) == 0)
 			break;
 	}
@@ -161,22 +161,15 @@ find_slot(const Sets *s, const uint32_t *set, uint32_t n)
 }
 
 static bool
-grow_slots(Sets *s)
+reserve_slot(Sets *s)
 {
-	uint32_t	n_slots = s->n_slots == 0 ? MIN_CAPACITY : s->n_slots * 2;
-	uint32_t   *slots;
+	bool		emptied;
 
-	if (s->n_sets < s->n_slots / 2)
-		return true;
-	slots = malloc(n_slots * sizeof(uint32_t));
-	if (slots == NULL)
+	if (!l3_slots_reserve(&s->table, s->n_sets, &emptied))
 		return false;
-	memset(slots, 0xFF, n_slots * sizeof(uint32_t));
-	free(s->slots);
-	s->slots = slots;
-	s->n_slots = n_slots;
-	for (uint32_t i = 0; i < s->n_sets; i++)
-		s->slots[find_slot(s, s->numbers + s->set_at[i], s->set_at[i + 1] - s->set_at[i])] = i;
+	for (uint32_t i = 0; emptied && i < s->n_sets; i++)
+		s->table.slots[find_slot(s, s->numbers + s->set_at[i],
+								 s->set_at[i + 1] - s->set_at[i])] = i;
 	return true;
 }
 
@@ -198,12 +191,12 @@ state_of_set(Sets *s, const uint32_t *set, uint32_t n)
 	if (s->status != L3_OK)
 		return 0;
 	s->status = L3_ERR_MEMORY;
-	if (!grow_slots(s) ||
+	if (!reserve_slot(s) ||
 		!make_room(&s->set_at, sizeof(uint32_t), s->n_sets + 1, &s->sets_capacity))
 		return 0;
 	s->set_at[0] = 0;
 	slot = find_slot(s, set, n);
-	if (s->slots[slot] == NONE)
+	if (s->table.slots[slot] == L3_SLOT_FREE)
 	{
 		if (s->n_sets == L3_DFA_MAX_STATES)
 		{
@@ -213,11 +206,11 @@ state_of_set(Sets *s, const uint32_t *set, uint32_t n)
 		for (uint32_t i = 0; i < n; i++)
 			if (!append_number(s, set[i]))
 				return 0;
-		s->slots[slot] = s->n_sets++;
+		s->table.slots[slot] = s->n_sets++;
 		s->set_at[s->n_sets] = s->n_numbers;
 	}
 	s->status = L3_OK;
-	return s->slots[slot];
+	return s->table.slots[slot];
 }
 
 /* The edges of the next state follow. */
@@ -401,27 +394,6 @@ typedef struct Subset
 	uint32_t   *cuts;			/* where the targets change (2 * n_edges) */
 } Subset;
 
-static int
-compare_numbers(const void *a, const void *b)
-{
-	uint32_t	x = *(const uint32_t *) a;
-	uint32_t	y = *(const uint32_t *) b;
-
-	return (x > y) - (x < y);
-}
-
-static uint32_t
-sort_unique(uint32_t *numbers, uint32_t n)
-{
-	uint32_t	n_unique = 0;
-
-	qsort(numbers, n, sizeof(uint32_t), compare_numbers);
-	for (uint32_t i = 0; i < n; i++)
-		if (n_unique == 0 || numbers[n_unique - 1] != numbers[i])
-			numbers[n_unique++] = numbers[i];
-	return n_unique;
-}
-
 /* Add state and what it reaches without a code point to the set. */
 static void
 close_over(Subset *b, uint32_t state)
@@ -477,7 +449,7 @@ collect_edges(Subset *b, uint32_t q)
 			b->cuts[n_cuts++] = edge->high + 1;
 		}
 	}
-	return sort_unique(b->cuts, n_cuts);
+	return l3_sort_unique(b->cuts, n_cuts);
 }
 
 static void
@@ -495,7 +467,7 @@ expand_set(Subset *b, uint32_t q)
 				close_over(b, b->out[i].to);
 		if (b->n_set > 0)
 			add_edge(&b->sets, b->cuts[c], b->cuts[c + 1] - 1,
-					 state_of_set(&b->sets, b->set, sort_unique(b->set, b->n_set)));
+					 state_of_set(&b->sets, b->set, l3_sort_unique(b->set, b->n_set)));
 	}
 }
 
@@ -562,7 +534,7 @@ l3_nfa_determinize(const L3Nfa *nfa, uint32_t start, uint32_t end, uint64_t *bud
 		/* A start that reads nothing is a set of itself. */
 		if (b.n_set == 0)
 			b.set[b.n_set++] = start;
-		state_of_set(&b.sets, b.set, sort_unique(b.set, b.n_set));
+		state_of_set(&b.sets, b.set, l3_sort_unique(b.set, b.n_set));
 		while (b.sets.status == L3_OK && b.sets.n_done < b.sets.n_sets)
 			if (begin_edges(&b.sets))
 				expand_set(&b, b.sets.n_done - 1);

@@ -15,6 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "numbering.h"
+
 #define NONE		UINT32_MAX
 #define CLASS_BYTES	32			/* of a bitmap */
 
@@ -273,29 +275,15 @@ characters_between(Emitter *e, uint32_t state, uint32_t target)
 	return l3_char_grammar(e->b, e->ranges, n);
 }
 
-static int
-compare_numbers(const void *a, const void *b)
-{
-	uint32_t	x = *(const uint32_t *) a;
-	uint32_t	y = *(const uint32_t *) b;
-
-	return (x > y) - (x < y);
-}
-
 /* The states that edges of state lead to, once each, in e->targets. */
 static uint32_t
 collect_targets(Emitter *e, uint32_t state)
 {
 	uint32_t	n = 0;
-	uint32_t	n_unique = 0;
 
 	for (uint32_t i = e->dfa->first_edge[state]; i < e->dfa->first_edge[state + 1]; i++)
 		e->targets[n++] = e->dfa->edges[i].to;
-	qsort(e->targets, n, sizeof(uint32_t), compare_numbers);
-	for (uint32_t i = 0; i < n; i++)
-		if (n_unique == 0 || e->targets[n_unique - 1] != e->targets[i])
-			e->targets[n_unique++] = e->targets[i];
-	return n_unique;
+	return l3_sort_unique(e->targets, n);
 }
 
 /*

@@ -16,6 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "numbering.h"
+
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
@@ -33,9 +35,7 @@ struct L3GrammarBuilder
 	uint32_t   *rules;			/* node or L3_GRAMMAR_NONE */
 	uint32_t	n_rules;
 	uint32_t	rules_capacity;
-	uint32_t   *slots;			/* open addressing: nodes by content, or
-								 * L3_GRAMMAR_NONE (n_slots, a power of 2) */
-	uint32_t	n_slots;
+	L3Slots		table;			/* nodes by content */
 	L3Error		err;			/* the first failure; status L3_OK: none */
 };
 
@@ -159,38 +159,30 @@ is_equal(const L3GrammarBuilder *b, uint32_t number, const L3Node *node, const v
 static uint32_t
 find_slot(const L3GrammarBuilder *b, const L3Node *node, const void *payload)
 {
-	uint32_t	mask = b->n_slots - 1;
+	uint32_t	mask = b->table.n - 1;
 	uint32_t	slot = (uint32_t) hash_of(node, payload) & mask;
 
-	while (b->slots[slot] != L3_GRAMMAR_NONE && !is_equal(b, b->slots[slot], node, payload))
+	while (b->table.slots[slot] != L3_SLOT_FREE && !is_equal(b, b->table.slots[slot], node, payload))
 		slot = (slot + 1) & mask;
 	return slot;
 }
 
 static bool
-grow_slots(L3GrammarBuilder *b)
+reserve_slot(L3GrammarBuilder *b)
 {
-	uint32_t	n_slots = b->n_slots == 0 ? MIN_CAPACITY : b->n_slots * 2;
-	uint32_t   *slots;
+	bool		emptied;
 
-	if (b->n_nodes < b->n_slots / 2)
-		return true;
-	slots = malloc(n_slots * sizeof(uint32_t));
-	if (slots == NULL)
+	if (!l3_slots_reserve(&b->table, b->n_nodes, &emptied))
 	{
 		fail_memory(b);
 		return false;
 	}
-	memset(slots, 0xFF, n_slots * sizeof(uint32_t));
-	free(b->slots);
-	b->slots = slots;
-	b->n_slots = n_slots;
-	for (uint32_t v = 0; v < b->n_nodes; v++)
+	for (uint32_t v = 0; emptied && v < b->n_nodes; v++)
 	{
 		const L3Node *node = &b->nodes[v];
 		const uint8_t *payload = payload_size(node) > 0 ? b->data + node->first : b->data;
 
-		b->slots[find_slot(b, node, payload)] = v;
+		b->table.slots[find_slot(b, node, payload)] = v;
 	}
 	return true;
 }
@@ -203,11 +195,11 @@ add_node(L3GrammarBuilder *b, L3Node node, const void *payload)
 	uint32_t	padding = -b->n_data % sizeof(uint32_t);
 	uint32_t	slot;
 
-	if (b->err.status != L3_OK || !grow_slots(b))
+	if (b->err.status != L3_OK || !reserve_slot(b))
 		return 0;
 	slot = find_slot(b, &node, payload);
-	if (b->slots[slot] != L3_GRAMMAR_NONE)
-		return b->slots[slot];
+	if (b->table.slots[slot] != L3_SLOT_FREE)
+		return b->table.slots[slot];
 
 	if (b->n_nodes == L3_GRAMMAR_MAX_NODES)
 		return fail_limit(b, "nodes", L3_GRAMMAR_MAX_NODES);
@@ -224,7 +216,7 @@ add_node(L3GrammarBuilder *b, L3Node node, const void *payload)
 		b->n_data = node.first + (uint32_t) size;
 	}
 	b->nodes[b->n_nodes] = node;
-	b->slots[slot] = b->n_nodes;
+	b->table.slots[slot] = b->n_nodes;
 	return b->n_nodes++;
 }
 
@@ -241,7 +233,7 @@ builder_free(L3GrammarBuilder *b)
 	free(b->nodes);
 	free(b->data);
 	free(b->rules);
-	free(b->slots);
+	free(b->table.slots);
 	free(b);
 }
 
@@ -336,15 +328,6 @@ take_single_byte(const L3GrammarBuilder *b, uint32_t number, uint8_t bitmap[CLAS
 	return false;
 }
 
-static int
-compare_numbers(const void *a, const void *b)
-{
-	uint32_t	x = *(const uint32_t *) a;
-	uint32_t	y = *(const uint32_t *) b;
-
-	return (x > y) - (x < y);
-}
-
 /* An ALT is a set: sorted, once each, and single bytes are one class. */
 uint32_t
 l3_grammar_alt(L3GrammarBuilder *b, const uint32_t *nodes, size_t n)
@@ -353,7 +336,6 @@ l3_grammar_alt(L3GrammarBuilder *b, const uint32_t *nodes, size_t n)
 	uint32_t	n_single = 0;
 	uint32_t   *kept;
 	uint32_t	n_kept = 0;
-	uint32_t	n_unique = 0;
 	uint32_t	alt;
 
 	if (b->err.status != L3_OK)
@@ -372,12 +354,9 @@ l3_grammar_alt(L3GrammarBuilder *b, const uint32_t *nodes, size_t n)
 	}
 	if (n_single > 0)
 		kept[n_kept++] = l3_grammar_class(b, bitmap);
-	qsort(kept, n_kept, sizeof(uint32_t), compare_numbers);
-	for (uint32_t i = 0; i < n_kept; i++)
-		if (n_unique == 0 || kept[n_unique - 1] != kept[i])
-			kept[n_unique++] = kept[i];
-	alt = n_unique == 1 ? kept[0] :
-		add_node(b, (L3Node) {.kind = L3_NODE_ALT, .n = n_unique}, kept);
+	n_kept = l3_sort_unique(kept, n_kept);
+	alt = n_kept == 1 ? kept[0] :
+		add_node(b, (L3Node) {.kind = L3_NODE_ALT, .n = n_kept}, kept);
 	free(kept);
 	return alt;
 }

@@ -18,7 +18,6 @@
 #include <xxhash.h>
 
 #define NONE		UINT32_MAX
-#define MIN_SLOTS	64
 
 /* ----------------------------------------------------------------
  *		Failing, and what all files use
@@ -147,12 +146,12 @@ schema_any(Compiler *c, uint32_t depth)
 static uint32_t
 place_slot(const Compiler *c, const uint32_t *key, uint32_t n)
 {
-	uint32_t	mask = c->n_place_slots - 1;
+	uint32_t	mask = c->place_table.n - 1;
 	uint32_t	slot = (uint32_t) XXH3_64bits(key, n * sizeof(uint32_t)) & mask;
 
-	for (; c->place_slots[slot] != NONE; slot = (slot + 1) & mask)
+	for (; c->place_table.slots[slot] != L3_SLOT_FREE; slot = (slot + 1) & mask)
 	{
-		const Place *place = &c->places[c->place_slots[slot]];
+		const Place *place = &c->places[c->place_table.slots[slot]];
 
 		if (place->conj.n_parts == n && memcmp(place->key, key, n * sizeof(uint32_t)) == 0)
 			break;
@@ -161,35 +160,18 @@ place_slot(const Compiler *c, const uint32_t *key, uint32_t n)
 }
 
 static bool
-grow_place_slots(Compiler *c)
+reserve_place_slot(Compiler *c)
 {
-	uint32_t	n_slots = c->n_place_slots == 0 ? MIN_SLOTS : c->n_place_slots * 2;
-	uint32_t   *slots;
+	bool		emptied;
 
-	if (c->n_places < c->n_place_slots / 2)
-		return true;
-	slots = malloc(n_slots * sizeof(uint32_t));
-	if (slots == NULL)
+	if (!l3_slots_reserve(&c->place_table, c->n_places, &emptied))
 	{
 		schema_no_memory(c);
 		return false;
 	}
-	memset(slots, 0xFF, n_slots * sizeof(uint32_t));
-	free(c->place_slots);
-	c->place_slots = slots;
-	c->n_place_slots = n_slots;
-	for (uint32_t i = 0; i < c->n_places; i++)
-		c->place_slots[place_slot(c, c->places[i].key, c->places[i].conj.n_parts)] = i;
+	for (uint32_t i = 0; emptied && i < c->n_places; i++)
+		c->place_table.slots[place_slot(c, c->places[i].key, c->places[i].conj.n_parts)] = i;
 	return true;
-}
-
-static int
-compare_numbers(const void *a, const void *b)
-{
-	uint32_t	x = *(const uint32_t *) a;
-	uint32_t	y = *(const uint32_t *) b;
-
-	return (x > y) - (x < y);
 }
 
 uint32_t
@@ -199,7 +181,7 @@ schema_place(Compiler *c, Conj *conj)
 	uint32_t   *key;
 	uint32_t	slot;
 
-	if (conj->never || c->status != L3_OK || !grow_place_slots(c) ||
+	if (conj->never || c->status != L3_OK || !reserve_place_slot(c) ||
 		!schema_room(c, &c->places, sizeof(Place), c->n_places, &c->places_capacity))
 	{
 		conj_free(conj);
@@ -214,19 +196,19 @@ schema_place(Compiler *c, Conj *conj)
 	}
 	if (n > 0)
 		memcpy(key, conj->parts, n * sizeof(uint32_t));
-	qsort(key, n, sizeof(uint32_t), compare_numbers);
+	l3_sort_numbers(key, n);
 	slot = place_slot(c, key, n);
-	if (c->place_slots[slot] == NONE)
+	if (c->place_table.slots[slot] == L3_SLOT_FREE)
 	{
 		c->places[c->n_places] = (Place) {*conj, key, l3_grammar_new_rule(c->b)};
-		c->place_slots[slot] = c->n_places++;
+		c->place_table.slots[slot] = c->n_places++;
 	}
 	else
 	{
 		free(key);
 		conj_free(conj);
 	}
-	return l3_grammar_rule(c->b, c->places[c->place_slots[slot]].rule);
+	return l3_grammar_rule(c->b, c->places[c->place_table.slots[slot]].rule);
 }
 
 /* ----------------------------------------------------------------
@@ -406,9 +388,9 @@ compiler_free(Compiler *c)
 		free(c->places[i].key);
 	}
 	free(c->parts);
-	free(c->part_slots);
+	free(c->part_table.slots);
 	free(c->places);
-	free(c->place_slots);
+	free(c->place_table.slots);
 	free(c->numbers);
 	json_decref(c->root);
 }

@@ -28,6 +28,7 @@
 #include "decimal.h"
 #include "dfa.h"
 #include "grammar.h"
+#include "numbering.h"
 #include "schema.h"
 
 /* Bounds of a schema, besides those of the grammar. */
@@ -107,14 +108,12 @@ typedef struct Compiler
 	Part	   *parts;
 	uint32_t	n_parts;
 	uint32_t	parts_capacity;
-	uint32_t   *part_slots;		/* open addressing (n_part_slots, a power of 2) */
-	uint32_t	n_part_slots;
+	L3Slots		part_table;
 
 	Place	   *places;
 	uint32_t	n_places;
 	uint32_t	places_capacity;
-	uint32_t   *place_slots;
-	uint32_t	n_place_slots;
+	L3Slots		place_table;	/* by key */
 
 	NumberNode *numbers;
 	uint32_t	n_numbers;

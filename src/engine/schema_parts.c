@@ -20,7 +20,6 @@
 #include <xxhash.h>
 
 #define NONE		UINT32_MAX
-#define MIN_SLOTS	64
 
 /* ----------------------------------------------------------------
  *		JSON Pointers (RFC 6901)
@@ -432,36 +431,28 @@ check_keywords(Compiler *c, const Part *part)
 static uint32_t
 part_slot(const Compiler *c, const json_t *schema, PartKind kind)
 {
-	uint32_t	mask = c->n_part_slots - 1;
+	uint32_t	mask = c->part_table.n - 1;
 	uint32_t	slot = (uint32_t) XXH3_64bits_withSeed(&schema, sizeof(schema), kind) & mask;
 
-	while (c->part_slots[slot] != NONE &&
-		   (c->parts[c->part_slots[slot]].schema != schema ||
-			c->parts[c->part_slots[slot]].kind != kind))
+	while (c->part_table.slots[slot] != L3_SLOT_FREE &&
+		   (c->parts[c->part_table.slots[slot]].schema != schema ||
+			c->parts[c->part_table.slots[slot]].kind != kind))
 		slot = (slot + 1) & mask;
 	return slot;
 }
 
 static bool
-grow_part_slots(Compiler *c)
+reserve_part_slot(Compiler *c)
 {
-	uint32_t	n_slots = c->n_part_slots == 0 ? MIN_SLOTS : c->n_part_slots * 2;
-	uint32_t   *slots;
+	bool		emptied;
 
-	if (c->n_parts < c->n_part_slots / 2)
-		return true;
-	slots = malloc(n_slots * sizeof(uint32_t));
-	if (slots == NULL)
+	if (!l3_slots_reserve(&c->part_table, c->n_parts, &emptied))
 	{
 		schema_no_memory(c);
 		return false;
 	}
-	memset(slots, 0xFF, n_slots * sizeof(uint32_t));
-	free(c->part_slots);
-	c->part_slots = slots;
-	c->n_part_slots = n_slots;
-	for (uint32_t i = 0; i < c->n_parts; i++)
-		c->part_slots[part_slot(c, c->parts[i].schema, c->parts[i].kind)] = i;
+	for (uint32_t i = 0; emptied && i < c->n_parts; i++)
+		c->part_table.slots[part_slot(c, c->parts[i].schema, c->parts[i].kind)] = i;
 	return true;
 }
 
@@ -474,18 +465,18 @@ find_part(Compiler *c, json_t *schema, const char *pointer, PartKind kind)
 	uint32_t	slot;
 	uint32_t	number;
 
-	if (c->status != L3_OK || !grow_part_slots(c))
+	if (c->status != L3_OK || !reserve_part_slot(c))
 		return 0;
 	slot = part_slot(c, schema, kind);
-	number = c->part_slots[slot];
-	if (number == NONE)
+	number = c->part_table.slots[slot];
+	if (number == L3_SLOT_FREE)
 	{
 		if (!schema_room(c, &c->parts, sizeof(Part), c->n_parts, &c->parts_capacity))
 			return 0;
 		number = c->n_parts;
 		c->parts[number] = (Part) {.schema = schema, .kind = kind, .pointer = strdup(pointer)};
 		c->n_parts++;
-		c->part_slots[slot] = number;
+		c->part_table.slots[slot] = number;
 		if (c->parts[number].pointer == NULL)
 			schema_no_memory(c);
 		else if (kind == PART_OBJECT)

@@ -51,17 +51,6 @@ random_token(void)
 	return (int32_t) ((seed >> 8) % loaded.plan.hparams.n_vocab);
 }
 
-static void *
-check(void *mem)
-{
-	if (mem == NULL)
-	{
-		fprintf(stderr, "bench: out of memory\n");
-		exit(1);
-	}
-	return mem;
-}
-
 static void
 on_event(void *user, L3Event event, const L3Result *result)
 {
@@ -79,7 +68,7 @@ on_event(void *user, L3Event event, const L3Result *result)
 static void
 submit(L3Request *request, Run *run, int n_prompt, int n_out)
 {
-	int32_t    *tokens = check(malloc((size_t) n_prompt * sizeof(int32_t)));
+	int32_t    *tokens = bench_alloc((size_t) n_prompt * sizeof(int32_t));
 	L3Sequence *sequence;
 	L3Error		err;
 
@@ -95,9 +84,9 @@ submit(L3Request *request, Run *run, int n_prompt, int n_out)
 	request->sampling.repeat_penalty = 1;
 	request->ignore_stop_tokens = true;
 	if (n_out > 0)
-		request->out_tokens = check(malloc((size_t) n_out * sizeof(int32_t)));
+		request->out_tokens = bench_alloc((size_t) n_out * sizeof(int32_t));
 	else
-		request->out_embedding = check(malloc(loaded.plan.hparams.n_embd * sizeof(float)));
+		request->out_embedding = bench_alloc(loaded.plan.hparams.n_embd * sizeof(float));
 	if (l3_engine_submit(loaded.engine, loaded.model, request, on_event, run, &sequence, &err) != L3_OK)
 		bench_die("submit", &err);
 }

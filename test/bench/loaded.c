@@ -31,6 +31,19 @@ bench_die(const char *what, const L3Error *err)
 }
 
 void *
+bench_alloc(size_t size)
+{
+	void	   *mem = calloc(1, size);
+
+	if (mem == NULL)
+	{
+		fprintf(stderr, "bench: out of memory\n");
+		exit(1);
+	}
+	return mem;
+}
+
+void *
 bench_map(uint64_t size)
 {
 	void	   *mem = mmap(NULL, size, PROT_READ | PROT_WRITE,

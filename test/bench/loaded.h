@@ -23,7 +23,9 @@ typedef struct Loaded
 double		bench_now(void);
 /* Print what failed, with err's detail, and exit. */
 void		bench_die(const char *what, const L3Error *err);
-/* size bytes of zeroed memory, in huge pages where there are such. */
+/* size bytes of zeroed memory; prints and exits when there are none. */
+void	   *bench_alloc(size_t size);
+/* The same, in huge pages where there are such. */
 void	   *bench_map(uint64_t size);
 
 /* Load the model at path; exits on an error. */

@@ -32,22 +32,11 @@ typedef struct Rows
 	int			n_done;
 } Rows;
 
-static void *
-check(void *mem)
-{
-	if (mem == NULL)
-	{
-		fprintf(stderr, "rows: out of memory\n");
-		exit(1);
-	}
-	return mem;
-}
-
 /* One row; false for an empty line. */
 static bool
 read_row(char *line, L3Request *request)
 {
-	int32_t    *tokens = check(malloc((strlen(line) / 2 + 1) * sizeof(int32_t)));
+	int32_t    *tokens = bench_alloc((strlen(line) / 2 + 1) * sizeof(int32_t));
 	int			n = 0;
 	char	   *end;
 
@@ -76,7 +65,7 @@ read_rows(const char *path, Rows *rows)
 		perror(path);
 		exit(1);
 	}
-	rows->requests = check(calloc(MAX_ROWS, sizeof(L3Request)));
+	rows->requests = bench_alloc(MAX_ROWS * sizeof(L3Request));
 	while (rows->n < MAX_ROWS && getline(&line, &size, file) > 0)
 		rows->n += read_row(line, &rows->requests[rows->n]);
 	free(line);
@@ -94,14 +83,14 @@ set_kind(Rows *rows, const char *kind, int n_embd)
 		if (strcmp(kind, "embed") == 0)
 		{
 			request->kind = L3_REQ_EMBED;
-			request->out_embedding = check(malloc(n_embd * sizeof(float)));
+			request->out_embedding = bench_alloc(n_embd * sizeof(float));
 			continue;
 		}
 		request->kind = L3_REQ_GENERATE;
 		request->max_tokens = atoi(kind);
 		request->sampling.top_p = 1;
 		request->sampling.repeat_penalty = 1;
-		request->out_tokens = check(malloc(request->max_tokens * sizeof(int32_t)));
+		request->out_tokens = bench_alloc(request->max_tokens * sizeof(int32_t));
 	}
 }
 

@@ -158,14 +158,7 @@ run_scan(Oid database)
 	BackgroundWorker worker;
 	BackgroundWorkerHandle *handle;
 
-	memset(&worker, 0, sizeof(worker));
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	worker.bgw_restart_time = BGW_NEVER_RESTART;
-	strlcpy(worker.bgw_library_name, "llama3", BGW_MAXLEN);
-	strlcpy(worker.bgw_function_name, "llama3_job_scan_main", BGW_MAXLEN);
-	strlcpy(worker.bgw_name, "llama3 job scan", BGW_MAXLEN);
-	strlcpy(worker.bgw_type, "llama3 job scan", BGW_MAXLEN);
+	llama_background_worker(&worker, "llama3_job_scan_main", "llama3 job scan");
 	worker.bgw_main_arg = ObjectIdGetDatum(database);
 	worker.bgw_notify_pid = MyProcPid;
 

@@ -64,15 +64,9 @@ llama_job_start(int64 job, Oid database, Oid role)
 	JobArguments args = {.job = job, .database = database, .role = role};
 
 	StaticAssertStmt(sizeof(args) <= BGW_EXTRALEN, "a worker's arguments fit");
-	memset(&worker, 0, sizeof(worker));
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	/* The launcher does it, and looks first whether the job is still wanted. */
-	worker.bgw_restart_time = BGW_NEVER_RESTART;
-	strlcpy(worker.bgw_library_name, "llama3", BGW_MAXLEN);
-	strlcpy(worker.bgw_function_name, "llama3_job_main", BGW_MAXLEN);
+	/* The launcher starts it again, and looks first whether the job is still wanted. */
+	llama_background_worker(&worker, "llama3_job_main", "llama3 job");
 	snprintf(worker.bgw_name, BGW_MAXLEN, "llama3 job " INT64_FORMAT, job);
-	strlcpy(worker.bgw_type, "llama3 job", BGW_MAXLEN);
 	memcpy(worker.bgw_extra, &args, sizeof(args));
 	return RegisterDynamicBackgroundWorker(&worker, NULL);
 }

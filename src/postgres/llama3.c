@@ -42,20 +42,29 @@ PGDLLEXPORT void llama3_worker_main(Datum arg);
 /* From loader.c; named to the postmaster by string. */
 extern PGDLLEXPORT void llama3_loader_main(Datum arg);
 
+void
+llama_background_worker(BackgroundWorker *worker, const char *function, const char *type)
+{
+	memset(worker, 0, sizeof(*worker));
+	worker->bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker->bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker->bgw_restart_time = BGW_NEVER_RESTART;
+	strlcpy(worker->bgw_library_name, "llama3", BGW_MAXLEN);
+	strlcpy(worker->bgw_function_name, function, BGW_MAXLEN);
+	strlcpy(worker->bgw_name, type, BGW_MAXLEN);
+	strlcpy(worker->bgw_type, type, BGW_MAXLEN);
+}
+
 static void
 register_process(const char *name, const char *type, const char *function, int number,
 				 BgWorkerStartTime start)
 {
 	BackgroundWorker worker;
 
-	memset(&worker, 0, sizeof(worker));
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	llama_background_worker(&worker, function, type);
+	strlcpy(worker.bgw_name, name, BGW_MAXLEN);
 	worker.bgw_start_time = start;
 	worker.bgw_restart_time = LLAMA_RESTART_SECONDS;
-	strlcpy(worker.bgw_library_name, "llama3", BGW_MAXLEN);
-	strlcpy(worker.bgw_function_name, function, BGW_MAXLEN);
-	strlcpy(worker.bgw_name, name, BGW_MAXLEN);
-	strlcpy(worker.bgw_type, type, BGW_MAXLEN);
 	worker.bgw_main_arg = Int32GetDatum(number);
 	RegisterBackgroundWorker(&worker);
 }

@@ -54,6 +54,7 @@
 
 #include "chunk.h"
 #include "generate.h"
+#include "options.h"
 #include "prompt.h"
 #include "reduce.h"
 #include "row.h"
@@ -379,14 +380,7 @@ submit_run(LlamaReduction *reduction, int level, bool last)
 			.n_tokens = (int32) ids.n,
 			.max_tokens = last ? Min(answer_tokens(task), LLAMA_MAX_MAX_TOKENS) :
 				reduction->part_tokens,
-			.sampling = {
-				.temperature = LLAMA_DEFAULT_TEMPERATURE,
-				.top_p = LLAMA_DEFAULT_TOP_P,
-				.min_p = LLAMA_DEFAULT_MIN_P,
-				.repeat_penalty = LLAMA_DEFAULT_REPEAT_PENALTY,
-				.top_k = LLAMA_DEFAULT_TOP_K,
-				.seed = LLAMA_DEFAULT_SEED
-			}
+			.sampling = llama_greedy.sampling
 		};
 		submitted = llama_row_submit(task->model, task->function, &request);
 		pfree(ids.ids);

@@ -291,6 +291,20 @@ typedef struct LlamaShared
 extern PGDLLEXPORT LlamaShared *llama_shared;
 
 /* ----------------------------------------------------------------
+ *		llama3.c
+ * ----------------------------------------------------------------
+ */
+
+struct BackgroundWorker;
+
+/*
+ * A process with a database that runs a function of this library, once; type is
+ * also its name.  Its arguments, and whom to notify, are the caller's to set.
+ */
+extern void llama_background_worker(struct BackgroundWorker *worker, const char *function,
+									const char *type);
+
+/* ----------------------------------------------------------------
  *		shmem.c
  * ----------------------------------------------------------------
  */

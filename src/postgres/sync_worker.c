@@ -302,14 +302,7 @@ llama_sync_start_worker(Oid database)
 		return true;
 
 	StaticAssertStmt(sizeof(args) <= BGW_EXTRALEN, "a worker's arguments fit");
-	memset(&worker, 0, sizeof(worker));
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	worker.bgw_restart_time = BGW_NEVER_RESTART;
-	strlcpy(worker.bgw_library_name, "llama3", BGW_MAXLEN);
-	strlcpy(worker.bgw_function_name, "llama3_sync_main", BGW_MAXLEN);
-	strlcpy(worker.bgw_name, "llama3 sync", BGW_MAXLEN);
-	strlcpy(worker.bgw_type, "llama3 sync", BGW_MAXLEN);
+	llama_background_worker(&worker, "llama3_sync_main", "llama3 sync");
 	memcpy(worker.bgw_extra, &args, sizeof(args));
 	return RegisterDynamicBackgroundWorker(&worker, NULL);
 }

@@ -23,6 +23,10 @@
  * owner gives up, and lightweight locks, which are released here.  Errors in
  * the evaluation of the arguments are other people's, and are thrown at once.
  *
+ * Answers come in batches: while one is waited for, the engine completes others
+ * with it.  So the number of times that the node had to wait is told as that of
+ * the batches.
+ *
  * What a node counts is shown by EXPLAIN (ANALYZE), summed over the processes of
  * a parallel query, and, while the statement runs, by llama_progress_statements.
  *
@@ -266,6 +270,8 @@ finish_answer(BatchState *state, Answer *answer)
 		ReThrowError(answer->error);
 	if (answer->is_finished)
 		return;
+	if (!llama_call_is_done(&answer->call))
+		count(state, LLAMA_BATCHES, 1);
 	INSTR_TIME_SET_CURRENT(start);
 	old = MemoryContextSwitchTo(answer->context);
 	answer->value = llama_call_finish(&answer->call, &answer->isnull);
@@ -558,9 +564,11 @@ batch_explain(CustomScanState *css, List *ancestors, ExplainState *es)
 	ExplainPropertyInteger("Prompt Tokens", NULL, counted(state, LLAMA_PROMPT_TOKENS), es);
 	ExplainPropertyInteger("Cached Tokens", NULL, counted(state, LLAMA_CACHED_TOKENS), es);
 	ExplainPropertyInteger("Generated Tokens", NULL, counted(state, LLAMA_GENERATED_TOKENS), es);
-	if (es->timing)
-		ExplainPropertyFloat("Wait Time", "ms",
-							 (double) counted(state, LLAMA_WAIT_USEC) / 1000.0, 3, es);
+	if (!es->timing)
+		return;
+	ExplainPropertyInteger("Batches", NULL, counted(state, LLAMA_BATCHES), es);
+	ExplainPropertyFloat("Wait Time", "ms",
+						 (double) counted(state, LLAMA_WAIT_USEC) / 1000.0, 3, es);
 }
 
 /* ----------------------------------------------------------------

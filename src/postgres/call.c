@@ -146,6 +146,17 @@ count_tokens(LlamaCall *call)
 	}
 }
 
+bool
+llama_call_is_done(const LlamaCall *call)
+{
+	for (int i = 0; i < call->n_requests; i++)
+	{
+		if (!llama_is_done(call->requests[i]))
+			return false;
+	}
+	return true;
+}
+
 Datum
 llama_call_finish(LlamaCall *call, bool *isnull)
 {

@@ -112,6 +112,8 @@ extern void *llama_call_keep(LlamaCall *call, const void *bytes, Size n);
  */
 extern void llama_call_begin(LlamaCall *call, const LlamaCallKind *kind, MemoryContext context,
 							 FunctionCallInfo fcinfo, const LlamaDigest *question);
+/* Would finishing it return at once? */
+extern bool llama_call_is_done(const LlamaCall *call);
 extern Datum llama_call_finish(LlamaCall *call, bool *isnull);
 extern void llama_call_give_up(LlamaCall *call);
 extern void llama_usage_add(LlamaUsage *sum, const LlamaUsage *more);

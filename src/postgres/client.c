@@ -337,6 +337,12 @@ collect(LlamaRequest *request)
 }
 
 bool
+llama_is_done(const LlamaRequest *request)
+{
+	return request->slot == NULL || llama_payload_done(request->payload);
+}
+
+bool
 llama_is_pinned(const LlamaRequest *request)
 {
 	return request->is_pinned;

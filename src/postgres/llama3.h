@@ -201,6 +201,9 @@ extern LlamaRequest *llama_submit(const LlamaModel *model, LlamaFunction functio
  */
 extern bool llama_wait(LlamaRequest *request, int64 n_bytes_seen);
 
+/* Is it done, so that llama_wait would return at once? */
+extern bool llama_is_done(const LlamaRequest *request);
+
 /* Is the request to a pinned model? */
 extern bool llama_is_pinned(const LlamaRequest *request);
 

@@ -18,6 +18,7 @@ typedef enum LlamaCount
 	LLAMA_CALLS_MADE,
 	LLAMA_CALLS_REUSED,			/* calls equal to one in flight */
 	LLAMA_CALLS_CACHED,			/* calls that the result cache answered */
+	LLAMA_BATCHES,				/* times that answers had to be waited for */
 	LLAMA_PROMPT_TOKENS,
 	LLAMA_CACHED_TOKENS,		/* of those, found computed */
 	LLAMA_GENERATED_TOKENS,

@@ -149,11 +149,16 @@ for my $settings ($parallel, "$parallel $alone")
 	{
 		is($nodes[$i]{$_}, $single[$i]{$_}, "$what, node $i: $_ as in one process") for 'Calls Made', 'Calls Reused', 'Prompt Tokens', 'Generated Tokens';
 		cmp_ok($nodes[$i]{'Wait Time'}, '>', 0, "$what, node $i: there is a time");
+		cmp_ok($nodes[$i]{Batches}, '>', 0, "$what, node $i: it had to wait");
+		cmp_ok($nodes[$i]{Batches}, '<=', $nodes[$i]{'Calls Made'}, "$what, node $i: at most once for each call");
 	}
 	$plan = explain("$settings $again", $twice);
 	like(encode_json($plan), qr/Gather/, "$what: a parallel plan that is run twice");
 	is((batch_nodes($plan))[0]{'Calls Made'}, 60, "$what: calls of all runs");
 }
+explain('SET llama3.enable_result_cache = on;', $query);
+my ($known) = batch_nodes(explain('SET llama3.enable_result_cache = on;', $query));
+is("$known->{'Calls Made'}|$known->{'Calls Cached'}|$known->{Batches}", '0|60|0', 'answers that are known are not waited for');
 my $client = spawn_sql($node, "$parallel $long");
 ok(wait_until('its workers are at work', sub {
 	return $node->safe_psql('postgres', 'SELECT count(DISTINCT pid) FROM llama_stat_requests') eq '3' }), 'a parallel statement is at work')

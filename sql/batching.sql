@@ -256,7 +256,6 @@ DECLARE c CURSOR FOR SELECT id, llama_filter(x, 'a') IS NULL AS isnull FROM word
 FETCH 2 FROM c;
 MOVE 3 IN c;
 FETCH 2 FROM c;
-FETCH PRIOR FROM c;
 ROLLBACK;
 BEGIN;
 DECLARE c SCROLL CURSOR FOR SELECT id, llama_filter(x, 'a') IS NULL AS isnull FROM words;

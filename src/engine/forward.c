@@ -8,6 +8,10 @@
  * projection into the residual stream, RMS norm, SwiGLU; then the final norm
  * and the logits of the rows that want them.
  *
+ * What the last layer is for are these rows alone.  There the others give
+ * their keys and values to the cache and go no further: the rows that are
+ * wanted close up, and are the rows of the rest of the step.
+ *
  *	Vaswani et al. 2017 (attention), Zhang and Sennrich 2019 (RMSNorm),
  *	Su et al. 2021 (RoPE), Shazeer 2020 (SwiGLU), Ainslie et al. 2023 (GQA),
  *	Llama Team 2024 (Llama 3)
@@ -66,7 +70,7 @@ typedef struct Step
 	Product		products[MAX_PRODUCTS];
 	int			n_products;
 	int			panels_per_task;
-	int			m;				/* rows of the matmuls */
+	int			m;				/* rows that the step goes on with */
 	int			m_prefill;
 
 	int			first_out;		/* of the group of logits rows */
@@ -244,45 +248,74 @@ norm_task(void *ctx, int task, int thread)
 	step->kernels->quantize_rows(&step->act, row0, n);
 }
 
-/* Rotate q and k, scale q, and store k and v in the row's KV block. */
+/* Rotate and scale the queries of a row. */
 static void
-rope_task(void *ctx, int task, int thread)
+rotate_queries(const Step *step, int row)
 {
-	Step	   *step = ctx;
 	const L3Workspace *ws = step->ws;
 	const L3Hparams *hp = step->hp;
-	const L3Batch *batch = step->batch;
+	size_t		n_pairs = hp->rope_dim / 2;
+
+	step->kernels->rope(ws->q + (size_t) row * hp->n_heads * hp->head_dim,
+						(int) hp->n_heads, (int) hp->head_dim, (int) hp->rope_dim,
+						ws->cosine + row * n_pairs, ws->sine + row * n_pairs,
+						(float) (1.0 / sqrt((double) hp->head_dim)));
+}
+
+/* Rotate the keys of a row, and store them and the values in its KV block. */
+static void
+store_keys(const Step *step, int row, int32_t block)
+{
+	const L3Workspace *ws = step->ws;
+	const L3Hparams *hp = step->hp;
+	size_t		n_pairs = hp->rope_dim / 2;
+	float	   *k = ws->k + (size_t) row * hp->n_kv_heads * hp->head_dim;
+	float	   *v = ws->v + (size_t) row * hp->n_kv_heads * hp->value_dim;
+
+	step->kernels->rope(k, (int) hp->n_kv_heads, (int) hp->head_dim, (int) hp->rope_dim,
+						ws->cosine + row * n_pairs, ws->sine + row * n_pairs, 1.0f);
+	for (uint32_t head = 0; head < hp->n_kv_heads; head++)
+		step->kernels->kv_store(step->kv->type,
+								l3_kv_key_tile(step->kv, block, step->layer, head),
+								l3_kv_value_tile(step->kv, block, step->layer, head),
+								ws->row_positions[row] % L3_KV_BLOCK,
+								k + (size_t) head * hp->head_dim, (int) hp->head_dim,
+								v + (size_t) head * hp->value_dim, (int) hp->value_dim);
+}
+
+static void
+keys_task(void *ctx, int task, int thread)
+{
+	Step	   *step = ctx;
+	const L3Span *span = step->batch->spans;
 	int			row0 = task * ROWS_PER_TASK;
 	int			end = l3_smaller(row0 + ROWS_PER_TASK, step->m);
-	float		scale = (float) (1.0 / sqrt((double) hp->head_dim));
-	int			s = 0;
 
 	(void) thread;
 	for (int row = row0; row < end; row++)
 	{
-		const float *cosine = ws->cosine + (size_t) row * (hp->rope_dim / 2);
-		const float *sine = ws->sine + (size_t) row * (hp->rope_dim / 2);
-		float	   *q = ws->q + (size_t) row * hp->n_heads * hp->head_dim;
-		float	   *k = ws->k + (size_t) row * hp->n_kv_heads * hp->head_dim;
-		float	   *v = ws->v + (size_t) row * hp->n_kv_heads * hp->value_dim;
-		int32_t		position = ws->row_positions[row];
-		int32_t		block;
-
-		while (row >= batch->spans[s].row + batch->spans[s].n)
-			s++;
-		block = batch->spans[s].blocks[position / L3_KV_BLOCK];
-		step->kernels->rope(q, (int) hp->n_heads, (int) hp->head_dim, (int) hp->rope_dim,
-							cosine, sine, scale);
-		step->kernels->rope(k, (int) hp->n_kv_heads, (int) hp->head_dim, (int) hp->rope_dim,
-							cosine, sine, 1.0f);
-		for (uint32_t head = 0; head < hp->n_kv_heads; head++)
-			step->kernels->kv_store(step->kv->type,
-									l3_kv_key_tile(step->kv, block, step->layer, head),
-									l3_kv_value_tile(step->kv, block, step->layer, head),
-									position % L3_KV_BLOCK,
-									k + (size_t) head * hp->head_dim, (int) hp->head_dim,
-									v + (size_t) head * hp->value_dim, (int) hp->value_dim);
+		while (row >= span->row + span->n)
+			span++;
+		store_keys(step, row, span->blocks[step->ws->row_positions[row] / L3_KV_BLOCK]);
 	}
+}
+
+static void
+queries_task(void *ctx, int task, int thread)
+{
+	Step	   *step = ctx;
+	int			end = l3_smaller((task + 1) * ROWS_PER_TASK, step->m);
+
+	(void) thread;
+	for (int row = task * ROWS_PER_TASK; row < end; row++)
+		rotate_queries(step, row);
+}
+
+static void
+queries_keys_task(void *ctx, int task, int thread)
+{
+	queries_task(ctx, task, thread);
+	keys_task(ctx, task, thread);
 }
 
 /* The int8 form of rows that are complete. */
@@ -321,7 +354,7 @@ swiglu_task(void *ctx, int task, int thread)
 static int
 span_tiles(const L3Hparams *hp, const L3Span *span)
 {
-	return tasks_for(span->n * (int) (hp->n_heads / hp->n_kv_heads), L3_ATTN_MAX_ROWS);
+	return tasks_for(span->n_kept * (int) (hp->n_heads / hp->n_kv_heads), L3_ATTN_MAX_ROWS);
 }
 
 static const L3Span *
@@ -362,14 +395,13 @@ attend_task(void *ctx, int task, int thread)
 	args.kv_type = step->kv->type;
 	args.head_dim = (int) hp->head_dim;
 	args.value_dim = (int) hp->value_dim;
-	args.n_rows = l3_smaller(L3_ATTN_MAX_ROWS, span->n * group - pair0);
+	args.n_rows = l3_smaller(L3_ATTN_MAX_ROWS, span->n_kept * group - pair0);
 	for (int i = 0; i < args.n_rows; i++)
 	{
-		int			token = (pair0 + i) / group;
-		size_t		row = (size_t) span->row + token;
+		size_t		row = (size_t) span->first_kept + (pair0 + i) / group;
 		size_t		query_head = (size_t) head * group + (pair0 + i) % group;
 
-		n_keys = span->position + token + 1;	/* rises with i */
+		n_keys = ws->row_positions[row] + 1;	/* rises with i */
 		args.n_keys[i] = n_keys;
 		args.q[i] = ws->q + (row * hp->n_heads + query_head) * hp->head_dim;
 		args.out[i] = ws->attended + (row * hp->n_heads + query_head) * hp->value_dim;
@@ -398,7 +430,7 @@ run_attention(Step *step)
 
 		span->first_tile = n_tasks;
 		n_tasks += span_tiles(step->hp, span) * (int) step->hp->n_kv_heads;
-		work += (double) span->n * (span->position + span->n);
+		work += (double) span->n_kept * (span->position + span->n);
 	}
 	work *= (double) step->hp->n_heads * step->hp->head_dim;
 	return run_long_phase(step, attend_task, n_tasks, pieces_for(pace, work, n_tasks), work, pace);
@@ -409,65 +441,178 @@ run_attention(Step *step)
  * ----------------------------------------------------------------
  */
 
+/* Run a short phase over the rows, then poll. */
 static bool
-run_layer(Step *step, const L3Layer *layer)
+run_rows(Step *step, L3TaskFn fn)
+{
+	return run_phase(step, fn, tasks_for(step->m, ROWS_PER_TASK));
+}
+
+/* normed = rms_norm(x) */
+static bool
+run_norm(Step *step, const float *weight)
 {
 	const L3Workspace *ws = step->ws;
+	int			d = (int) step->hp->n_embd;
+
+	step->norm = weight;
+	l3_act_init(&step->act, ws->act, step->m, d, ws->normed, d);
+	return run_rows(step, norm_task);
+}
+
+static void
+add_queries(Step *step, const L3Layer *layer)
+{
+	add_product(step, &layer->wq, &step->act, step->ws->q,
+				(size_t) step->hp->n_heads * step->hp->head_dim, false);
+}
+
+static void
+add_keys_and_values(Step *step, const L3Layer *layer)
+{
 	const L3Hparams *hp = step->hp;
-	int			d = (int) hp->n_embd;
-	int			q_dim = (int) (hp->n_heads * hp->head_dim);
-	int			k_dim = (int) (hp->n_kv_heads * hp->head_dim);
-	int			v_dim = (int) (hp->n_kv_heads * hp->value_dim);
-	int			o_dim = (int) (hp->n_heads * hp->value_dim);
-	int			n_ff = (int) hp->n_ff;
-	int			m = step->m;
-	int			n_row_tasks = tasks_for(m, ROWS_PER_TASK);
 
-	/* normed = rms_norm(x) */
-	step->norm = layer->attn_norm;
-	l3_act_init(&step->act, ws->act, m, d, ws->normed, d);
-	if (!run_phase(step, norm_task, n_row_tasks))
+	add_product(step, &layer->wk, &step->act, step->ws->k, (size_t) hp->n_kv_heads * hp->head_dim, false);
+	add_product(step, &layer->wv, &step->act, step->ws->v, (size_t) hp->n_kv_heads * hp->value_dim, false);
+}
+
+/* q, k, v = normed WQ, normed WK, normed WV of all rows, rotated; k and v go to the cache. */
+static bool
+run_projections(Step *step, const L3Layer *layer)
+{
+	if (!run_norm(step, layer->attn_norm))
+		return false;
+	add_queries(step, layer);
+	add_keys_and_values(step, layer);
+	return run_products(step) && run_rows(step, queries_keys_task);
+}
+
+/* The state, the position and its rotation of a row move to another place. */
+static void
+move_row(const Step *step, int32_t to, int32_t from)
+{
+	const L3Workspace *ws = step->ws;
+	size_t		d = step->hp->n_embd;
+	size_t		n_pairs = step->hp->rope_dim / 2;
+
+	memcpy(ws->x + to * d, ws->x + from * d, d * sizeof(float));
+	memcpy(ws->cosine + to * n_pairs, ws->cosine + from * n_pairs, n_pairs * sizeof(float));
+	memcpy(ws->sine + to * n_pairs, ws->sine + from * n_pairs, n_pairs * sizeof(float));
+	ws->row_positions[to] = ws->row_positions[from];
+}
+
+/* Is the row the next one of a list of wanted rows?  Then step over it. */
+static bool
+is_next(const L3OutRow *rows, int32_t n, int32_t *next, int32_t row)
+{
+	bool		is = *next < n && rows[*next].row == row;
+
+	*next += is;
+	return is;
+}
+
+/* Close the rows up to those whose final state is wanted. */
+static void
+keep_wanted_rows(Step *step)
+{
+	const L3Batch *batch = step->batch;
+	int32_t		next_logits = 0;
+	int32_t		next_hidden = 0;
+	int32_t		n = 0;
+
+	step->m_prefill = 0;
+	for (L3Span *span = batch->spans; span < batch->spans + batch->n_spans; span++)
+	{
+		span->first_kept = n;
+		for (int32_t row = span->row; row < span->row + span->n; row++)
+		{
+			bool		logits = is_next(batch->logits_rows, batch->n_logits_rows, &next_logits, row);
+			bool		hidden = is_next(batch->hidden_rows, batch->n_hidden_rows, &next_hidden, row);
+
+			if (!logits && !hidden)
+				continue;
+			if (row != n)
+				move_row(step, n, row);
+			step->m_prefill += row < batch->n_prefill;
+			step->ws->row_places[row] = n++;
+		}
+		span->n_kept = n - span->first_kept;
+	}
+	step->m = n;
+}
+
+/* The same where only wanted rows go on: k and v of all rows, q of these. */
+static bool
+run_last_projections(Step *step, const L3Layer *layer)
+{
+	if (!run_norm(step, layer->attn_norm))
+		return false;
+	add_keys_and_values(step, layer);
+	if (!run_products(step) || !run_rows(step, keys_task))
 		return false;
 
-	/* q, k, v = normed WQ, normed WK, normed WV */
-	add_product(step, &layer->wq, &step->act, ws->q, q_dim, false);
-	add_product(step, &layer->wk, &step->act, ws->k, k_dim, false);
-	add_product(step, &layer->wv, &step->act, ws->v, v_dim, false);
-	if (!run_products(step))
+	keep_wanted_rows(step);
+	if (step->m == 0)
+		return true;
+	if (!run_norm(step, layer->attn_norm))
 		return false;
+	add_queries(step, layer);
+	return run_products(step) && run_rows(step, queries_task);
+}
 
-	/* rotate q and k by their positions; k and v go to the cache */
-	if (!run_phase(step, rope_task, n_row_tasks))
-		return false;
+/* x += (softmax(q k) v) WO */
+static bool
+run_attention_block(Step *step, const L3Layer *layer)
+{
+	const L3Workspace *ws = step->ws;
+	int			o_dim = (int) (step->hp->n_heads * step->hp->value_dim);
 
-	/* attended = softmax(q k) v */
 	if (!run_attention(step))
 		return false;
-
-	/* x += attended WO */
-	l3_act_init(&step->act, ws->act, m, o_dim, ws->attended, o_dim);
-	if (!run_phase(step, quantize_task, n_row_tasks))
+	l3_act_init(&step->act, ws->act, step->m, o_dim, ws->attended, o_dim);
+	if (!run_rows(step, quantize_task))
 		return false;
-	add_product(step, &layer->wo, &step->act, ws->x, d, true);
-	if (!run_products(step))
-		return false;
+	add_product(step, &layer->wo, &step->act, ws->x, step->hp->n_embd, true);
+	return run_products(step);
+}
 
-	/* normed = rms_norm(x) */
-	step->norm = layer->ffn_norm;
-	l3_act_init(&step->act, ws->act, m, d, ws->normed, d);
-	if (!run_phase(step, norm_task, n_row_tasks))
-		return false;
+/* x += (silu(normed W_gate) * (normed W_up)) W_down */
+static bool
+run_feed_forward(Step *step, const L3Layer *layer)
+{
+	const L3Workspace *ws = step->ws;
+	int			n_ff = (int) step->hp->n_ff;
 
-	/* x += (silu(normed W_gate) * (normed W_up)) W_down */
+	if (!run_norm(step, layer->ffn_norm))
+		return false;
 	add_product(step, &layer->w_gate, &step->act, ws->gate, n_ff, false);
 	add_product(step, &layer->w_up, &step->act, ws->up, n_ff, false);
 	if (!run_products(step))
 		return false;
-	l3_act_init(&step->act, ws->act, m, n_ff, ws->gate, n_ff);
-	if (!run_phase(step, swiglu_task, n_row_tasks))
+	l3_act_init(&step->act, ws->act, step->m, n_ff, ws->gate, n_ff);
+	if (!run_rows(step, swiglu_task))
 		return false;
-	add_product(step, &layer->w_down, &step->act, ws->x, d, true);
+	add_product(step, &layer->w_down, &step->act, ws->x, step->hp->n_embd, true);
 	return run_products(step);
+}
+
+static bool
+run_layer(Step *step, const L3Layer *layer)
+{
+	const L3Batch *batch = step->batch;
+	bool		last = step->layer + 1 == step->hp->n_layers;
+	bool		all_wanted = batch->n_logits_rows + batch->n_hidden_rows >= batch->n_rows;
+
+	if (last && !all_wanted)
+	{
+		if (!run_last_projections(step, layer))
+			return false;
+		if (step->m == 0)
+			return true;
+	}
+	else if (!run_projections(step, layer))
+		return false;
+	return run_attention_block(step, layer) && run_feed_forward(step, layer);
 }
 
 /* ----------------------------------------------------------------
@@ -486,8 +631,9 @@ hidden_task(void *ctx, int task, int thread)
 	for (int i = task * ROWS_PER_TASK; i < end; i++)
 	{
 		size_t		row = (size_t) step->batch->hidden_rows[i].row;
+		size_t		place = (size_t) step->ws->row_places[row];
 
-		step->kernels->rms_norm(step->ws->normed + row * d, step->ws->x + row * d,
+		step->kernels->rms_norm(step->ws->normed + row * d, step->ws->x + place * d,
 								step->weights->output_norm, (int) d, step->hp->rms_eps);
 	}
 }
@@ -498,10 +644,11 @@ out_norm_task(void *ctx, int task, int thread)
 {
 	Step	   *step = ctx;
 	size_t		d = step->hp->n_embd;
-	size_t		row = (size_t) step->batch->logits_rows[step->first_out + task].row;
+	int32_t		row = step->batch->logits_rows[step->first_out + task].row;
+	size_t		place = (size_t) step->ws->row_places[row];
 
 	(void) thread;
-	step->kernels->rms_norm(step->ws->out_normed + (size_t) task * d, step->ws->x + row * d,
+	step->kernels->rms_norm(step->ws->out_normed + (size_t) task * d, step->ws->x + place * d,
 							step->weights->output_norm, (int) d, step->hp->rms_eps);
 	step->kernels->quantize_rows(&step->act, task, 1);
 }
@@ -548,18 +695,21 @@ copy_task(void *ctx, int task, int thread)
 	l3_kv_copy(step->kv, copy->to, copy->from);
 }
 
-/* Each row's token and position. */
+/* Each row's token, position and place; no row is left out yet. */
 static void
 list_rows(Step *step)
 {
 	for (int s = 0; s < step->batch->n_spans; s++)
 	{
-		const L3Span *span = &step->batch->spans[s];
+		L3Span	   *span = &step->batch->spans[s];
 
+		span->first_kept = span->row;
+		span->n_kept = span->n;
 		for (int i = 0; i < span->n; i++)
 		{
 			step->ws->row_tokens[span->row + i] = span->tokens[i];
 			step->ws->row_positions[span->row + i] = span->position + i;
+			step->ws->row_places[span->row + i] = span->row + i;
 		}
 	}
 }

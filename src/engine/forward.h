@@ -44,6 +44,8 @@ typedef struct L3Span
 	int32_t		n;
 	int32_t		row;			/* of tokens[0], in the step */
 	int32_t		first_tile;		/* forward's: its first attention task */
+	int32_t		first_kept;		/* forward's: its rows in the running layer, */
+	int32_t		n_kept;			/* of the last one only wanted rows */
 	void	   *owner;			/* the caller's */
 	int32_t		part;			/* the caller's */
 } L3Span;

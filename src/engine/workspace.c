@@ -99,6 +99,7 @@ l3_workspace_lay_out(const L3Hparams *hp, const L3EngineOptions *options, size_t
 
 	ws->row_tokens = take(ws, rows * sizeof(int32_t));
 	ws->row_positions = take(ws, rows * sizeof(int32_t));
+	ws->row_places = take(ws, rows * sizeof(int32_t));
 	ws->x = take(ws, rows * hp->n_embd * f);
 	ws->normed = take(ws, rows * hp->n_embd * f);
 	ws->q = take(ws, rows * hp->n_heads * hp->head_dim * f);

@@ -48,6 +48,7 @@ typedef struct L3Workspace
 	/* row r of the step; kv_dim stands for n_kv_heads times a head's width */
 	int32_t    *row_tokens;		/* (max_rows) */
 	int32_t    *row_positions;	/* (max_rows) */
+	int32_t    *row_places;		/* (max_rows) where in x the row's state stands */
 	float	   *x;				/* (max_rows, n_embd) residual stream */
 	float	   *normed;			/* (max_rows, n_embd) */
 	float	   *q;				/* (max_rows, n_heads * head_dim) */

@@ -244,3 +244,18 @@ llama_find_calls(Node *node, List **calls)
 	}
 	return expression_tree_walker(node, llama_find_calls, calls);
 }
+
+List *
+llama_ready_calls(Node *node)
+{
+	List	   *calls = NIL;
+
+	(void) llama_find_calls(node, &calls);
+	return calls;
+}
+
+bool
+llama_has_calls(Node *node)
+{
+	return llama_ready_calls(node) != NIL;
+}

@@ -24,7 +24,8 @@
  * Which calls are taken out is said in batch_find.c.  Arguments of aggregates
  * belong to their input rows, so the batch node for them goes below the
  * aggregation, unless a FILTER chooses among the rows.  So it is with aggregates
- * over windows, where each row is in a frame.
+ * over windows, where each row is in a frame.  What is special about joins is in
+ * batch_join.c.
  *
  * A batch node reads ahead.  Nothing below it may therefore have side effects
  * that depend on how many rows are read: where a volatile function or a FOR
@@ -41,25 +42,6 @@
 #include "optimizer/optimizer.h"
 
 #include "batch.h"
-
-/* How far calls within calls are taken apart; beyond they are simply called. */
-#define MAX_STAGES	32
-
-/* The calls that can be made now in an expression, or in a list of them. */
-static List *
-ready_calls(Node *node)
-{
-	List	   *calls = NIL;
-
-	(void) llama_find_calls(node, &calls);
-	return calls;
-}
-
-static bool
-has_calls(Node *node)
-{
-	return ready_calls(node) != NIL;
-}
 
 /* ----------------------------------------------------------------
  *		Splitting a plan node
@@ -116,8 +98,8 @@ to_columns(Node *node, Columns *columns)
 	return expression_tree_mutator(node, to_columns, columns);
 }
 
-static Node *
-replace(Node *node, List *exprs, int first, int varno)
+Node *
+llama_replace(Node *node, List *exprs, int first, int varno)
 {
 	Columns		columns = {exprs, first, varno};
 
@@ -180,13 +162,6 @@ llama_outer_vars(const Plan *plan)
 	return result;
 }
 
-typedef struct Rewrite
-{
-	int			next_node_id;	/* for new plan nodes */
-	List	   *subplans;		/* of the statement */
-	bool		reads_all;		/* the node at hand is read to its end in any case */
-} Rewrite;
-
 bool
 llama_is_batch(const Plan *plan)
 {
@@ -215,12 +190,8 @@ llama_other_children(const Plan *plan)
 	}
 }
 
-/*
- * A batch node over plan that makes the calls, whose arguments are OUTER_VARs.
- * Its target list is what it has: plan's columns and the calls' results.
- */
-static CustomScan *
-make_batch(Rewrite *rewrite, Plan *plan, List *calls)
+CustomScan *
+llama_make_batch(LlamaRewrite *rewrite, Plan *plan, List *calls)
 {
 	CustomScan *batch = makeNode(CustomScan);
 	List	   *columns = llama_outer_vars(plan);
@@ -249,27 +220,27 @@ make_batch(Rewrite *rewrite, Plan *plan, List *calls)
  * are evaluated.  Their Vars are OUTER_VARs that mean plan's columns.
  */
 static Plan *
-stack_batches(Rewrite *rewrite, Plan *plan, List *quals, List *target_list)
+stack_batches(LlamaRewrite *rewrite, Plan *plan, List *quals, List *target_list)
 {
-	for (int stage = 0; stage < MAX_STAGES; stage++)
+	for (int stage = 0; stage < LLAMA_MAX_STAGES; stage++)
 	{
 		Node	   *source = quals != NIL ? linitial(quals) : (Node *) target_list;
-		List	   *calls = ready_calls(source);
+		List	   *calls = llama_ready_calls(source);
 		int			n_columns = list_length(plan->targetlist);
-		CustomScan *batch = make_batch(rewrite, plan, copyObject(calls));
+		CustomScan *batch = llama_make_batch(rewrite, plan, copyObject(calls));
 
-		quals = (List *) replace((Node *) quals, calls, n_columns + 1, OUTER_VAR);
-		target_list = (List *) replace((Node *) target_list, calls, n_columns + 1, OUTER_VAR);
+		quals = (List *) llama_replace((Node *) quals, calls, n_columns + 1, OUTER_VAR);
+		target_list = (List *) llama_replace((Node *) target_list, calls, n_columns + 1, OUTER_VAR);
 
 		/* Check what can be checked here. */
-		while (quals != NIL && !has_calls(linitial(quals)))
+		while (quals != NIL && !llama_has_calls(linitial(quals)))
 		{
 			batch->scan.plan.qual = lappend(batch->scan.plan.qual,
 											to_scan_vars(linitial(quals), NULL));
 			quals = list_delete_first(quals);
 		}
 		plan = &batch->scan.plan;
-		if (quals == NIL && !has_calls((Node *) target_list))
+		if (quals == NIL && !llama_has_calls((Node *) target_list))
 			break;
 	}
 
@@ -279,23 +250,22 @@ stack_batches(Rewrite *rewrite, Plan *plan, List *quals, List *target_list)
 	return plan;
 }
 
-static bool plan_has_effects(const Rewrite *rewrite, const Plan *plan);
-
 /* Is there a subplan with effects?  A walker. */
 static bool
-subplan_has_effects(Node *node, const Rewrite *rewrite)
+subplan_has_effects(Node *node, const LlamaRewrite *rewrite)
 {
 	if (node == NULL)
 		return false;
 	if (IsA(node, SubPlan) &&
-		plan_has_effects(rewrite, list_nth(rewrite->subplans, ((SubPlan *) node)->plan_id - 1)))
+		llama_plan_has_effects(rewrite, list_nth(rewrite->statement->subplans,
+												 ((SubPlan *) node)->plan_id - 1)))
 		return true;
 	return expression_tree_walker(node, subplan_has_effects, (void *) rewrite);
 }
 
 /* Does evaluating this expression have effects, or depend on those of others? */
 static bool
-expr_has_effects(const Rewrite *rewrite, void *expr)
+expr_has_effects(const LlamaRewrite *rewrite, void *expr)
 {
 	return contain_volatile_functions(expr) || subplan_has_effects(expr, rewrite);
 }
@@ -325,28 +295,29 @@ other_expressions(const Plan *plan)
 
 /* Does anything that this plan reads have effects? */
 static bool
-inputs_have_effects(const Rewrite *rewrite, const Plan *plan)
+inputs_have_effects(const LlamaRewrite *rewrite, const Plan *plan)
 {
 	ListCell   *cell;
 
 	foreach(cell, llama_other_children(plan))
 	{
-		if (plan_has_effects(rewrite, lfirst(cell)))
+		if (llama_plan_has_effects(rewrite, lfirst(cell)))
 			return true;
 	}
 	if (IsA(plan, CteScan) &&
-		plan_has_effects(rewrite, list_nth(rewrite->subplans,
-										   ((const CteScan *) plan)->ctePlanId - 1)))
+		llama_plan_has_effects(rewrite, list_nth(rewrite->statement->subplans,
+												 ((const CteScan *) plan)->ctePlanId - 1)))
 		return true;
-	return plan_has_effects(rewrite, plan->lefttree) || plan_has_effects(rewrite, plan->righttree);
+	return llama_plan_has_effects(rewrite, plan->lefttree) ||
+		llama_plan_has_effects(rewrite, plan->righttree);
 }
 
 /*
  * Does running this plan have effects that depend on how many of its rows are
  * read?  Locks on rows do not where all of them will be.
  */
-static bool
-plan_has_effects(const Rewrite *rewrite, const Plan *plan)
+bool
+llama_plan_has_effects(const LlamaRewrite *rewrite, const Plan *plan)
 {
 	return plan != NULL &&
 		(IsA(plan, ModifyTable) || (IsA(plan, LockRows) && !rewrite->reads_all) ||
@@ -361,7 +332,7 @@ plan_has_effects(const Rewrite *rewrite, const Plan *plan)
  * function in FROM has run to its end when its first row is there.
  */
 static bool
-node_has_effects(const Rewrite *rewrite, const Plan *plan, List *below, List *atoms)
+node_has_effects(const LlamaRewrite *rewrite, const Plan *plan, List *below, List *atoms)
 {
 	return expr_has_effects(rewrite, below) || expr_has_effects(rewrite, atoms) ||
 		(!IsA(plan, FunctionScan) && expr_has_effects(rewrite, other_expressions(plan)));
@@ -406,20 +377,6 @@ can_be_split(const Plan *plan)
 }
 
 /*
- * Conditions of an inner join may be checked after it as well, unless the join
- * stops at the first match, of which they are a part.
- */
-static bool
-can_move_join_quals(const Plan *plan)
-{
-	const Join *join = (const Join *) plan;
-
-	return (IsA(plan, NestLoop) || IsA(plan, MergeJoin) || IsA(plan, HashJoin)) &&
-		join->jointype == JOIN_INNER && !join->inner_unique &&
-		has_calls((Node *) join->joinqual);
-}
-
-/*
  * Is it worth a batch?  One row with one call is not.  Nor is one row of one
  * column, which may be an expression of PL/pgSQL's: it evaluates those without
  * the executor and takes them out of a plan that must be this node alone.
@@ -429,7 +386,7 @@ is_worth(const Plan *plan)
 {
 	return !IsA(plan, Result) || plan->lefttree != NULL ||
 		(list_length(plan->targetlist) > 1 &&
-		 list_length(ready_calls((Node *) plan->targetlist)) > 1);
+		 list_length(llama_ready_calls((Node *) plan->targetlist)) > 1);
 }
 
 /*
@@ -449,7 +406,7 @@ set_target_list(Plan *plan, List *exprs)
 		foreach(cell, plan->targetlist)
 			old = lappend(old, lfirst_node(TargetEntry, cell)->expr);
 		agg->runCondition = (List *) from_columns((Node *) agg->runCondition, old);
-		agg->runCondition = (List *) replace((Node *) agg->runCondition, exprs, 1, 0);
+		agg->runCondition = (List *) llama_replace((Node *) agg->runCondition, exprs, 1, 0);
 	}
 	plan->targetlist = llama_target_list(copyObject(exprs));
 }
@@ -526,17 +483,17 @@ to_columns_in_aggregates(Node *node, Columns *columns)
  * Their results are further columns behind those that it groups by.
  */
 static void
-batch_aggregate_inputs(Rewrite *rewrite, Plan *plan)
+batch_aggregate_inputs(LlamaRewrite *rewrite, Plan *plan)
 {
 	List	   *calls = aggregate_calls(plan);
 
 	if (calls == NIL || inputs_have_effects(rewrite, plan))
 		return;
-	for (int stage = 0; calls != NIL && stage < MAX_STAGES; stage++)
+	for (int stage = 0; calls != NIL && stage < LLAMA_MAX_STAGES; stage++)
 	{
 		Columns		columns = {calls, list_length(plan->lefttree->targetlist) + 1, OUTER_VAR};
 
-		plan->lefttree = &make_batch(rewrite, plan->lefttree, copyObject(calls))->scan.plan;
+		plan->lefttree = &llama_make_batch(rewrite, plan->lefttree, copyObject(calls))->scan.plan;
 		plan->targetlist = (List *) to_columns_in_aggregates((Node *) plan->targetlist, &columns);
 		plan->qual = (List *) to_columns_in_aggregates((Node *) plan->qual, &columns);
 		calls = aggregate_calls(plan);
@@ -545,7 +502,7 @@ batch_aggregate_inputs(Rewrite *rewrite, Plan *plan)
 
 /* Put batch nodes above this node if its expressions have calls. */
 static Plan *
-batch_node(Rewrite *rewrite, Plan *plan)
+batch_node(LlamaRewrite *rewrite, Plan *plan)
 {
 	List	   *below = NIL;
 	List	   *above;
@@ -554,16 +511,16 @@ batch_node(Rewrite *rewrite, Plan *plan)
 
 	if (!can_be_split(plan) || !is_worth(plan))
 		return plan;
-	if (can_move_join_quals(plan))
+	if (llama_can_move_join_quals(plan))
 		above = list_concat_copy(((Join *) plan)->joinqual, plan->qual);
 	else
 		above = list_copy(plan->qual);
-	while (above != NIL && !has_calls(linitial(above)))
+	while (above != NIL && !llama_has_calls(linitial(above)))
 	{
 		below = lappend(below, linitial(above));
 		above = list_delete_first(above);
 	}
-	if (above == NIL && !has_calls((Node *) target_list))
+	if (above == NIL && !llama_has_calls((Node *) target_list))
 		return plan;
 
 	(void) find_atoms((Node *) above, &atoms);
@@ -572,13 +529,16 @@ batch_node(Rewrite *rewrite, Plan *plan)
 		node_has_effects(rewrite, plan, below, atoms) || inputs_have_effects(rewrite, plan))
 		return plan;
 
-	if (can_move_join_quals(plan))
+	if (llama_can_move_join_quals(plan))
+	{
 		((Join *) plan)->joinqual = NIL;
+		((Join *) plan)->inner_unique = false;
+	}
 	set_target_list(plan, atoms);
 	plan->qual = below;
 	return stack_batches(rewrite, plan,
-						 (List *) replace((Node *) above, atoms, 1, OUTER_VAR),
-						 (List *) replace((Node *) target_list, atoms, 1, OUTER_VAR));
+						 (List *) llama_replace((Node *) above, atoms, 1, OUTER_VAR),
+						 (List *) llama_replace((Node *) target_list, atoms, 1, OUTER_VAR));
 }
 
 /* Is the input of this node read to its end if the node is? */
@@ -600,7 +560,7 @@ reads_all_input(const Plan *plan)
 
 /* Rewrite a plan from its leaves up.  alone: the node itself must stay. */
 static Plan *
-batch_plan(Rewrite *rewrite, Plan *plan, bool alone)
+batch_plan(LlamaRewrite *rewrite, Plan *plan, bool alone)
 {
 	bool		reads_all = rewrite->reads_all;
 	ListCell   *cell;
@@ -633,10 +593,12 @@ batch_plan(Rewrite *rewrite, Plan *plan, bool alone)
 	{
 		/* A merge join sets marks in its inner input; a Result hands them down. */
 		plan->lefttree = batch_plan(rewrite, plan->lefttree, alone && IsA(plan, Result));
+		llama_batch_loop_params(rewrite, plan);
 		plan->righttree = batch_plan(rewrite, plan->righttree, IsA(plan, MergeJoin));
 	}
 	rewrite->reads_all = reads_all;
 	batch_aggregate_inputs(rewrite, plan);
+	llama_batch_join_keys(rewrite, plan);
 	if (alone)
 		return plan;
 	return IsA(plan, Limit) ? llama_batch_limit((Limit *) plan, &rewrite->next_node_id) :
@@ -658,8 +620,9 @@ plan_has_calls(Plan *plan, int *largest_id)
 	if (plan == NULL)
 		return false;
 	*largest_id = Max(*largest_id, plan->plan_node_id);
-	found = has_calls((Node *) plan->targetlist) || has_calls((Node *) plan->qual) ||
-		can_move_join_quals(plan) || aggregate_calls(plan) != NIL;
+	found = llama_has_calls((Node *) plan->targetlist) || llama_has_calls((Node *) plan->qual) ||
+		llama_can_move_join_quals(plan) || llama_join_key_calls(plan) != NIL ||
+		aggregate_calls(plan) != NIL;
 	foreach(cell, llama_other_children(plan))
 		found = plan_has_calls(lfirst(cell), largest_id) || found;
 	found = plan_has_calls(plan->lefttree, largest_id) || found;
@@ -669,7 +632,7 @@ plan_has_calls(Plan *plan, int *largest_id)
 void
 llama_batch_statement(PlannedStmt *statement)
 {
-	Rewrite		rewrite;
+	LlamaRewrite rewrite;
 	int			largest_id = 0;
 	bool		found = plan_has_calls(statement->planTree, &largest_id);
 	ListCell   *cell;
@@ -679,7 +642,7 @@ llama_batch_statement(PlannedStmt *statement)
 	if (!found)
 		return;
 
-	rewrite = (Rewrite) {.next_node_id = largest_id + 1, .subplans = statement->subplans};
+	rewrite = (LlamaRewrite) {.next_node_id = largest_id + 1, .statement = statement};
 	statement->planTree = batch_plan(&rewrite, statement->planTree, false);
 	foreach(cell, statement->subplans)
 		lfirst(cell) = batch_plan(&rewrite, lfirst(cell), false);

@@ -1,4 +1,4 @@
-# Transparent batching against calls one after the other: the SQL tests, 200
+# Transparent batching against calls one after the other: the SQL tests, 300
 # generated queries, errors, cancels and crashes with many rows in flight, and
 # what may stand beside or below it.
 
@@ -166,6 +166,14 @@ sub condition
 		"coalesce($l, $r)", "($l) IS DISTINCT FROM true");
 }
 
+# A join key with a call on one side or on both.
+sub join_key
+{
+	my ($t, $u) = @_;
+	my ($l, $r) = map { "llama_classify($_.x, '{p,q,r}')" } $t, $u;
+	return pick("$l = $r", "$l = chr(112 + $u.id % 3)", "chr(112 + $t.id % 3) = $r", "$l = $r AND $t.g = $u.g");
+}
+
 # What a column of the select list may be.
 sub column
 {
@@ -217,14 +225,14 @@ sub query
 		}
 		else
 		{
-			my $on = pick('t.id = u.id', 't.g = u.g', 't.id = u.id AND t.g = u.g');
+			my $on = pick('t.id = u.id', 't.g = u.g', 't.id = u.id AND t.g = u.g', 'u.id = t.id % 8', join_key(@t), join_key(@t));
 			$on .= ' AND ' . condition(0, @t) if $kind ne 'FULL JOIN' && chance(50);
 			$from .= " $kind $u ON $on";
 		}
 	}
 	my @where = map { condition(pick(0, 0, 1), @t) } 1 .. pick(0, 1, 1, 2);
 	my $t = pick(@t);
-	push @where, (chance(50) ? 'NOT ' : '') . "EXISTS (SELECT 1 FROM b s WHERE s.id = $t.id AND " . condition(0, 's', $t) . ')'
+	push @where, (chance(50) ? 'NOT ' : '') . 'EXISTS (SELECT 1 FROM b s WHERE ' . pick("s.id = $t.id", join_key('s', $t)) . ' AND ' . condition(0, 's', $t) . ')'
 	  if chance(20);
 	my $where = @where ? ' WHERE ' . join(' AND ', @where) : '';
 	if (chance(20))
@@ -249,7 +257,7 @@ sub query
 	return $query;
 }
 
-my $n_queries = 200;
+my $n_queries = 300;
 my @queries = map { query() } 1 .. $n_queries;
 my $script = "$tmp/queries.sql";
 append_to_file($script, join('', map { "\\echo >>>\n$_;\n" } @queries));

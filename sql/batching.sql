@@ -79,6 +79,9 @@ SELECT plan('SELECT llama_filter(x, ''a''), random() FROM words ORDER BY id LIMI
 SELECT plan('UPDATE words SET x = llama_complete(x, 2) WHERE llama_filter(x, ''a'')');
 SELECT plan('INSERT INTO none SELECT id, g, llama_complete(x, 2) FROM words');
 SELECT plan('DELETE FROM words USING few WHERE words.id = few.id AND llama_filter(words.x, few.x)');
+-- subqueries in their arguments
+SELECT plan('SELECT id FROM words WHERE llama_filter((SELECT max(x) FROM few WHERE few.id <= words.id), ''a'')');
+SELECT plan('SELECT g, count(llama_filter((SELECT max(x) FROM few WHERE few.id <= words.id), x)) FROM words GROUP BY g');
 -- subqueries, common table expressions, recursion, partitions
 SELECT plan('SELECT id, (SELECT count(*) FROM few WHERE llama_filter(few.x, words.x)) FROM words');
 SELECT plan('WITH c AS MATERIALIZED (SELECT id, llama_filter(x, ''a'') f FROM words) SELECT llama_filter(id::text, ''b''), f FROM c');
@@ -94,6 +97,7 @@ SET parallel_setup_cost = 0;
 SET parallel_tuple_cost = 0;
 SET min_parallel_table_scan_size = 0;
 SELECT plan('SELECT llama_filter(x, ''a'') FROM words WHERE llama_filter(x, ''b'')');
+SELECT compare('SELECT id, llama_filter_prob((SELECT max(x) FROM few WHERE few.id <= words.id), ''a'') FROM words ORDER BY id');
 SELECT compare('SELECT id, llama_filter_prob(x, ''a'') FROM words WHERE llama_filter_prob(x, ''b'') < 2 ORDER BY id');
 -- each process of a Gather may have all rows that are wanted
 SELECT plan('SELECT llama_filter(x, ''a'') FROM words ORDER BY id LIMIT 2 OFFSET 1');
@@ -146,6 +150,9 @@ SELECT ticked('SELECT llama_filter(v::text, ''a'') FROM (VALUES (nextval(''ticks
 SELECT ticked('SELECT llama_filter(t, ''a'') FROM few, tick(id) t LIMIT 2');
 SELECT ticked('SELECT llama_filter(few.x || b.x, ''a'') FROM few LEFT JOIN few b ON b.id = few.id AND nextval(''ticks'') > b.id - few.id LIMIT 1');
 SELECT ticked('SELECT llama_filter(x, ''a'') FROM few WHERE nextval(''ticks'') > 0 AND llama_filter(x, ''b'') IS NOT NULL LIMIT 2');
+SELECT ticked('SELECT llama_filter((SELECT x || nextval(''ticks'') FROM words w WHERE w.id = few.id), ''a'') FROM few LIMIT 2');
+SELECT ticked('SELECT id FROM few WHERE llama_filter((SELECT x || nextval(''ticks'') FROM words w WHERE w.id = few.id), ''a'') IS NOT NULL LIMIT 1');
+SELECT ticked('SELECT count(llama_filter((SELECT x || nextval(''ticks'') FROM words w WHERE w.id = few.id), ''a'')) OVER (ORDER BY id) FROM few LIMIT 2');
 SELECT ticked('SELECT llama_filter(x, ''a''), nextval(''ticks'') FROM few LIMIT 2');
 SELECT plan('SELECT llama_filter(x, ''a''), nextval(''ticks'') FROM few LIMIT 2');
 SELECT plan('SELECT llama_filter(t, ''a'') FROM tick(1) t');
@@ -310,6 +317,9 @@ SELECT compare('SELECT g, x, avg(llama_filter_prob(x, ''a'')), count(DISTINCT ll
 SELECT compare('WITH RECURSIVE r(i, s) AS (SELECT 1, ''a'' UNION ALL SELECT i + 1, llama_complete(s || i, 2) FROM r WHERE i < 5) SELECT * FROM r');
 SELECT compare('SELECT id, llama_filter_prob(x, ''a'') FROM parts WHERE llama_filter_prob(x, ''b'') < 2 ORDER BY id');
 SELECT compare('SELECT llama_embed(llama_complete(llama_complete(x, 2), 2), 1), llama_complete(x, 2) FROM words');
+SELECT compare('SELECT id, llama_filter_prob((SELECT llama_complete(max(x), 1) FROM few WHERE few.id <= words.id), x) FROM words');
+SELECT compare('SELECT id, (SELECT max(llama_filter_prob(x, (SELECT min(x) FROM few c WHERE c.id < b.id AND c.id <= a.id))) FROM few b WHERE b.id <= a.id) FROM words a');
+SELECT compare('SELECT id, llama_filter_prob(x, CASE WHEN id IN (SELECT g + 3 FROM few) THEN ''a'' ELSE ''b'' END) FROM words');
 -- a merge join sets marks in its inner input
 SET enable_hashjoin = off;
 SET enable_nestloop = off;

@@ -166,7 +166,6 @@ is_call(const FuncExpr *func)
 {
 	return llama_function_kind(func->funcid) != NULL && !func->funcretset &&
 		!contain_volatile_functions((Node *) func->args) &&
-		!contain_subplans((Node *) func->args) &&
 		!has_placeholder((Node *) func->args, NULL);
 }
 

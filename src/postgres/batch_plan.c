@@ -270,6 +270,18 @@ expr_has_effects(const LlamaRewrite *rewrite, void *expr)
 	return contain_volatile_functions(expr) || subplan_has_effects(expr, rewrite);
 }
 
+/* Do the arguments of our functions have?  Those are evaluated ahead: a walker. */
+static bool
+arguments_have_effects(Node *node, const Rewrite *rewrite)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, FuncExpr) && llama_function_kind(((FuncExpr *) node)->funcid) != NULL &&
+		subplan_has_effects((Node *) ((FuncExpr *) node)->args, rewrite))
+		return true;
+	return expression_tree_walker(node, arguments_have_effects, (void *) rewrite);
+}
+
 /* What a node evaluates for its rows beside target list and qual. */
 static List *
 other_expressions(const Plan *plan)
@@ -487,7 +499,9 @@ batch_aggregate_inputs(LlamaRewrite *rewrite, Plan *plan)
 {
 	List	   *calls = aggregate_calls(plan);
 
-	if (calls == NIL || inputs_have_effects(rewrite, plan))
+	if (calls == NIL || inputs_have_effects(rewrite, plan) ||
+		arguments_have_effects((Node *) plan->targetlist, rewrite) ||
+		arguments_have_effects((Node *) plan->qual, rewrite))
 		return;
 	for (int stage = 0; calls != NIL && stage < LLAMA_MAX_STAGES; stage++)
 	{
@@ -526,6 +540,8 @@ batch_node(LlamaRewrite *rewrite, Plan *plan)
 	(void) find_atoms((Node *) above, &atoms);
 	(void) find_atoms((Node *) target_list, &atoms);
 	if (expression_returns_set((Node *) target_list) ||
+		arguments_have_effects((Node *) above, rewrite) ||
+		arguments_have_effects((Node *) target_list, rewrite) ||
 		node_has_effects(rewrite, plan, below, atoms) || inputs_have_effects(rewrite, plan))
 		return plan;
 

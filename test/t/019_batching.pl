@@ -132,7 +132,7 @@ sub chance { return pick(1 .. 100) <= $_[0]; }
 sub text_of
 {
 	my ($t) = @_;
-	return pick("$t.x", "$t.x", "upper($t.x)", "$t.x || $t.g", "coalesce($t.x, 'none')", "'k' || $t.g", "'same'");
+	return pick("$t.x", "$t.x", "upper($t.x)", "$t.x || $t.g", "coalesce($t.x, 'none')", "(SELECT max(s.x) FROM b s WHERE s.g = $t.g)", "'k' || $t.g", "'same'");
 }
 
 sub number_call

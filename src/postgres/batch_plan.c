@@ -272,7 +272,7 @@ expr_has_effects(const LlamaRewrite *rewrite, void *expr)
 
 /* Do the arguments of our functions have?  Those are evaluated ahead: a walker. */
 static bool
-arguments_have_effects(Node *node, const Rewrite *rewrite)
+arguments_have_effects(Node *node, const LlamaRewrite *rewrite)
 {
 	if (node == NULL)
 		return false;

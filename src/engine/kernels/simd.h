@@ -33,6 +33,12 @@
  */
 #define IN_MEMORY(array)	__asm__("" : "+m" (array))
 
+/*
+ * Have the vector in a register here.  In a long row of integer additions
+ * GCC otherwise forms all the addends first, far more than registers hold.
+ */
+#define IN_REGISTER(vector)	__asm__("" : "+x" (vector))
+
 /* Four bytes as one integer, whatever their alignment. */
 INLINE int32_t
 load_int32(const int8_t *p)

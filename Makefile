@@ -72,7 +72,7 @@ DOCS = README.md
 # BASE is in both shared objects; RUN (compute, threads, OpenBLAS) only in the
 # engine worker's.
 ENGINE_RUN_SRCS = $(filter-out %/cpu.c,$(wildcard src/engine/kernels/*.c)) \
-	$(addprefix src/engine/,$(addsuffix .c,pool kv forward sampler scheduler score \
+	$(addprefix src/engine/,$(addsuffix .c,pool kv forward sampler scheduler answer lookup score \
 	model request labels stops admission trie automaton automaton_build mask constrain))
 ENGINE_BASE_SRCS = $(filter-out $(ENGINE_RUN_SRCS),$(wildcard src/engine/*.c)) \
 	src/engine/kernels/cpu.c
@@ -217,7 +217,7 @@ TEST_PROGRAMS_plain = $(addprefix build/plain/,$(UNIT_TESTS) mkmodel \
 	$(if $(wildcard test/schema/schema_texts.c),schema_texts) \
 	$(if $(wildcard test/client/stream_client.c),stream_client))
 TEST_PROGRAMS_asan = $(addprefix build/asan/,$(UNIT_TESTS) mkmodel)
-TEST_PROGRAMS_tsan = $(addprefix build/tsan/,$(filter test_pool test_forward test_engine test_kv test_constrained,$(UNIT_TESTS)))
+TEST_PROGRAMS_tsan = $(addprefix build/tsan/,$(filter test_pool test_forward test_engine test_kv test_constrained test_lookup,$(UNIT_TESTS)))
 TEST_PROGRAMS_fuzz = $(addprefix build/fuzz/,$(FUZZERS))
 
 .PHONY: test-programs test-programs-asan test-programs-tsan test-programs-fuzz bench-programs

@@ -457,6 +457,11 @@ typedef struct L3Request
 	 */
 	const void *grammar;
 	size_t		grammar_size;
+	/*
+	 * Guess tokens from those before and verify several in one step, where
+	 * that is faster.  It changes nothing but the time.
+	 */
+	bool		prompt_lookup;
 
 	/*
 	 * SCORE: path i is label_tokens[label_end[i-1] .. label_end[i]).  No path
@@ -542,6 +547,8 @@ typedef struct L3EngineStats
 	uint64_t	n_prefill_tokens;	/* computed */
 	uint64_t	n_cached_tokens;	/* found in the prefix cache */
 	uint64_t	n_decode_tokens;
+	uint64_t	n_drafted_tokens;	/* guessed by prompt lookup */
+	uint64_t	n_accepted_tokens;	/* of these, right */
 	double		busy_seconds;
 	double		prefill_seconds;	/* of those; a step's time is its tokens', evenly */
 	uint64_t	kv_bytes_used;	/* blocks held by running sequences */

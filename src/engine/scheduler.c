@@ -7,7 +7,7 @@
  * A step runs one model; models with work take turns.  Its batch holds
  *
  *	1. label paths and prompt chunks, as the "prompt" rows;
- *	2. one row of every decoding sequence.
+ *	2. one row of every decoding sequence, and the rows of its draft.
  *
  * Decoding sequences always take part.  The rest of the token budget goes to
  * prompts in fair shares, and those served move behind those who waited, so
@@ -19,7 +19,9 @@
  * step waits for it.
  *
  * Which rows share a step changes no bit of any result, so all of this is
- * free to follow the load.
+ * free to follow the load.  That holds for drafts too: each token is sampled
+ * from the logits, the mask and the draw of its own position, in order, and
+ * those of a draft count as far as they are the ones that were sampled.
  *
  *-------------------------------------------------------------------------
  */
@@ -29,8 +31,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* How long masks may keep poll waiting, in seconds. */
-#define POLL_SECONDS	0.002
+/*
+ * Decoding sequences and their drafts together have at most so many rows.  The
+ * time of a step hardly grows with its first rows, as reading the weights is
+ * what takes long, and for 16 still by far less than theirs; then each row costs
+ * what it would in a step of its own.  1B shape in Q8_0 (avx512vnni, one thread,
+ * CPU time of "decode S 1 N" in test/bench/engine.c): steps of 1, 2, 4, 8, 16,
+ * 24 and 32 rows take 1, 1.07, 1.3, 2.5, 3.0, 3.8 and 5.2 times as long.
+ */
+#define DRAFT_STEP_ROWS	16
 
 /* ----------------------------------------------------------------
  *		KV blocks of a sequence
@@ -176,6 +185,7 @@ add_span(L3Engine *engine, L3Sequence *seq, int32_t n)
 	L3Span	   *span = &batch->spans[batch->n_spans++];
 
 	take_blocks(seq, seq->n_done + n);
+	seq->logits_row = batch->n_logits_rows;
 	*span = (L3Span)
 	{
 		.tokens = seq->tokens + seq->n_done, .blocks = seq->blocks,
@@ -292,6 +302,23 @@ add_label_paths(L3Engine *engine, const L3Model *model, int32_t room, int32_t mo
 	}
 }
 
+/*
+ * Rows that the draft of each decoding sequence may have: what prompts leave,
+ * and only so many that the logits of the whole step stay in their buffer.
+ */
+static int32_t
+draft_room(const L3Engine *engine, int32_t n_decoding)
+{
+	const L3Batch *batch = &engine->batch;
+	int32_t		room = DRAFT_STEP_ROWS;
+
+	if (n_decoding == 0)
+		return 0;
+	room = l3_smaller(room, engine->runner.ws.max_rows - batch->n_rows);
+	room = l3_smaller(room, L3_LOGITS_ROWS - batch->n_logits_rows);
+	return room / n_decoding - 1;
+}
+
 static void
 build_batch(L3Engine *engine, const L3Model *model)
 {
@@ -299,6 +326,7 @@ build_batch(L3Engine *engine, const L3Model *model)
 	int32_t		n_decoding = 0;
 	int32_t		max_spans;
 	int32_t		max_prefill;
+	int32_t		room;
 
 	batch->n_spans = batch->n_rows = batch->n_copies = 0;
 	batch->n_logits_rows = batch->n_hidden_rows = 0;
@@ -313,9 +341,13 @@ build_batch(L3Engine *engine, const L3Model *model)
 	add_prompts(engine, model, max_prefill - batch->n_rows, max_spans - batch->n_spans);
 	batch->n_prefill = batch->n_rows;
 
+	room = draft_room(engine, n_decoding);
 	for (L3Sequence *seq = engine->ring.next; seq != &engine->ring; seq = seq->next)
 		if (seq->model == model && is_decoding(seq))
-			add_span(engine, seq, 1);
+		{
+			seq->n_draft = l3_answer_draft(seq, room);
+			add_span(engine, seq, 1 + seq->n_draft);
+		}
 }
 
 /* ----------------------------------------------------------------
@@ -323,7 +355,10 @@ build_batch(L3Engine *engine, const L3Model *model)
  * ----------------------------------------------------------------
  */
 
-/* Runs on compute threads, one row each; writes only the engine's own memory. */
+/*
+ * Runs on compute threads, one row each; writes only the engine's own memory.
+ * Rows of drafts are left alone: l3_answer_accept comes to those that count.
+ */
 static void
 on_logits(void *ctx, int i, float *logits, int thread)
 {
@@ -340,11 +375,10 @@ on_logits(void *ctx, int i, float *logits, int thread)
 	if (seq->cancelled || seq->ended)
 		return;
 	if (seq->request.kind == L3_REQ_GENERATE)
-		seq->next_token = l3_sample(kernels, &seq->request.sampling, logits, n_vocab,
-									seq->constraint != NULL ?
-									l3_constraint_allowed(seq->constraint) : NULL,
-									seq->tokens, seq->n_known, (uint64_t) next,
-									engine->runner.ws.candidates + (size_t) thread * n_vocab);
+	{
+		if (i == seq->logits_row)
+			l3_answer_sample(seq, logits, thread);
+	}
 	else
 	{
 		double		logsumexp = kernels->logsumexp(logits, n_vocab);
@@ -363,99 +397,6 @@ on_logits(void *ctx, int i, float *logits, int thread)
 			l3_score_logits(seq->score, node, logits, logsumexp);
 		}
 	}
-}
-
-/* The request cannot be answered. */
-static void
-fail(L3Sequence *seq, const L3Error *err)
-{
-	seq->result.status = err->status;
-	seq->result.error = *err;
-	seq->ended = true;
-}
-
-/* A token becomes part of the answer, which that may end. */
-static void
-append_token(L3Sequence *seq, int32_t token)
-{
-	const L3Tokenizer *tok = seq->model->tok;
-	L3Result   *result = &seq->result;
-	uint32_t	len = 0;
-	const char *piece = NULL;
-
-	seq->tokens[seq->n_known++] = token;
-	seq->request.out_tokens[result->n_out++] = token;
-	if (tok != NULL && !l3_tokenizer_is_special(tok, token))
-		piece = l3_tokenizer_piece(tok, token, &len);
-	if (piece != NULL && l3_stops_append(&seq->stops, piece, len, &result->n_bytes))
-		result->finish = L3_FINISH_STOP_STRING;
-	else if (result->n_out == seq->max_new)
-		result->finish = L3_FINISH_LENGTH;
-}
-
-/* Append what the grammar forces now; an answer that cannot go on ends. */
-static void
-append_forced(L3Sequence *seq)
-{
-	L3Ids		forced = {0};
-	L3Error		err;
-
-	if (l3_constraint_force(seq->constraint, seq->max_new - seq->result.n_out, &forced, &err) != L3_OK)
-		fail(seq, &err);
-	else
-	{
-		for (size_t i = 0; i < forced.n; i++)
-			append_token(seq, forced.ids[i]);
-		if (forced.n > 0)
-			seq->prefill_end = seq->n_known;
-		if (l3_constraint_ended(seq->constraint))
-			seq->result.finish = L3_FINISH_STOP;
-	}
-	l3_ids_free(&forced);
-}
-
-/* The text has gone on with a sampled token. */
-static void
-follow_grammar(L3Sequence *seq, int32_t token)
-{
-	uint32_t	len = 0;
-	const char *piece = l3_tokenizer_piece(seq->model->tok, token, &len);
-	L3Error		err;
-
-	if (l3_constraint_append(seq->constraint, piece, len, &err) != L3_OK)
-		fail(seq, &err);
-	else
-		append_forced(seq);
-}
-
-/* An ending that no stop string made releases what was held back. */
-static void
-end_answer(L3Sequence *seq)
-{
-	L3Result   *result = &seq->result;
-
-	if (result->finish == L3_FINISH_STOP || result->finish == L3_FINISH_LENGTH)
-		result->n_bytes = seq->stops.n_bytes;
-	seq->ended = seq->ended || result->finish != L3_FINISH_NONE;
-}
-
-/* The sampled token becomes part of the answer, or ends it; then what it forces. */
-static void
-accept_token(L3Sequence *seq)
-{
-	const L3Tokenizer *tok = seq->model->tok;
-	L3Result   *result = &seq->result;
-	int32_t		token = seq->next_token;
-
-	if (tok != NULL && !seq->request.ignore_stop_tokens && l3_tokenizer_is_stop(tok, token))
-		result->finish = L3_FINISH_STOP;
-	else
-	{
-		append_token(seq, token);
-		if (seq->constraint != NULL)
-			follow_grammar(seq, token);
-	}
-	end_answer(seq);
 }
 
 /* Add a row's state to the sum, or take it. */
@@ -492,7 +433,7 @@ finish_prompt(L3Sequence *seq)
 	switch (r->kind)
 	{
 		case L3_REQ_GENERATE:
-			accept_token(seq);
+			l3_answer_accept(seq);
 			break;
 		case L3_REQ_SCORE:
 			break;
@@ -517,18 +458,18 @@ take_result(L3Engine *engine, const L3Span *span)
 	if (seq->cancelled || seq->ended)
 		return;
 	if (is_decoding(seq))
-		engine->stats.n_decode_tokens += (uint64_t) span->n;
+		engine->stats.n_decode_tokens++;
 	else
 		engine->stats.n_prefill_tokens += (uint64_t) span->n;
 	if (span->part >= 0)
 		l3_score_advance(seq->score, seq->model->kv, span->part, span->n, &seq->n_reserved);
 	else
 	{
-		seq->n_done += span->n;
+		seq->n_done += span->n - seq->n_draft;
 		seq->result.n_prompt_done = l3_smaller(seq->n_done, seq->request.n_tokens);
-		publish_blocks(seq);
 		if (!is_prefill(seq))
 			finish_prompt(seq);
+		publish_blocks(seq);
 	}
 }
 
@@ -571,40 +512,23 @@ static void
 begin_answers(L3Engine *engine, const L3Model *model)
 {
 	for (L3Sequence *seq = engine->ring.next; seq != &engine->ring; seq = seq->next)
-	{
-		if (seq->model != model || seq->constraint == NULL || seq->begun || seq->cancelled)
-			continue;
-		seq->begun = true;
-		append_forced(seq);
-		end_answer(seq);
-	}
+		if (seq->model == model && seq->constraint != NULL && !seq->begun && !seq->cancelled)
+			l3_answer_begin(seq);
 }
 
-/*
- * Find the tokens that may come next, for the rows to be sampled.  The first
- * time a grammar comes to a place that takes milliseconds, so poll is called.
- */
+/* Masks for the rows that are sampled as soon as their logits are there. */
 static void
 prepare_masks(L3Engine *engine)
 {
 	const L3Batch *batch = &engine->batch;
 	double		polled = l3_seconds();
-	L3Error		err;
 
 	for (int32_t i = 0; i < batch->n_logits_rows; i++)
 	{
 		L3Sequence *seq = batch->spans[batch->logits_rows[i].span].owner;
 
-		if (seq->constraint == NULL || seq->cancelled)
-			continue;
-		if (l3_constraint_prepare(seq->constraint, seq->max_new - seq->result.n_out,
-								  !seq->request.ignore_stop_tokens, &err) != L3_OK)
-			fail(seq, &err);
-		if (engine->options.poll != NULL && l3_seconds() - polled > POLL_SECONDS)
-		{
-			engine->options.poll(engine->options.poll_ctx);
-			polled = l3_seconds();
-		}
+		if (i == seq->logits_row && !seq->cancelled)
+			l3_answer_mask(seq, &polled);
 	}
 }
 
@@ -695,7 +619,9 @@ count_step(L3Engine *engine, const L3EngineStats *before, double seconds)
 {
 	L3EngineStats *stats = &engine->stats;
 	uint64_t	n_prefill = stats->n_prefill_tokens - before->n_prefill_tokens;
-	uint64_t	n_decode = stats->n_decode_tokens - before->n_decode_tokens;
+	uint64_t	n_decode = stats->n_decode_tokens - before->n_decode_tokens +
+		(stats->n_drafted_tokens - before->n_drafted_tokens) -
+		(stats->n_accepted_tokens - before->n_accepted_tokens);
 
 	stats->n_steps++;
 	stats->busy_seconds += seconds;

@@ -8,11 +8,17 @@
  * blocks of its table.  Prompt positions are computed in chunks until n_done
  * reaches the prompt's length; then the kind decides:
  *
- *	GENERATE	decodes one position per step.  Tokens that a grammar forces are
- *				computed as those of a prompt are, with the sampled one before
- *				them: prefill_end moves to where sampling goes on
+ *	GENERATE	decodes one position per step, and with it those of a draft
+ *				(lookup.h).  Tokens that a grammar forces are computed as those
+ *				of a prompt are, with the sampled one before them: prefill_end
+ *				moves to where sampling goes on
  *	SCORE		forks label paths from the prompt (score.c)
  *	EMBED, LOGPROBS		are done
+ *
+ * A draft stands behind the known tokens.  Where the answer goes on as it says,
+ * the positions that the step computed are done, and the next token is sampled
+ * from the same step's logits; from the first difference on they are not, and
+ * are computed again over what stands in their places.
  *
  * Everything is owned by the thread that runs l3_engine_step.  A sequence that
  * is cancelled while a step runs (from poll, or from another's event) is only
@@ -26,6 +32,7 @@
 
 #include "constrain.h"
 #include "forward.h"
+#include "lookup.h"
 #include "sampler.h"
 #include "score.h"
 #include "stops.h"
@@ -59,10 +66,12 @@ struct L3Sequence
 
 	int32_t    *tokens;			/* (n_tokens + max_new) prompt and answer */
 	int32_t		n_known;		/* tokens of it */
+	int32_t		n_draft;		/* tokens behind them that the step computes too */
 	int32_t		n_done;			/* positions computed */
 	int32_t		prefill_end;	/* positions before it take the prompt's role */
 	int32_t		max_new;		/* tokens to generate, at most */
 	int32_t		next_token;		/* sampled in this step */
+	int32_t		logits_row;		/* of the step's, that it was sampled from */
 
 	int32_t    *blocks;			/* KV blocks of positions 0 .. n_done - 1 */
 	int32_t		n_blocks;
@@ -70,6 +79,7 @@ struct L3Sequence
 	int32_t		n_published;	/* leading blocks that the cache knows */
 	int32_t		reuse_limit;	/* positions that may come from the cache */
 
+	L3Lookup	lookup;			/* GENERATE */
 	L3Stops		stops;			/* GENERATE */
 	L3Constraint *constraint;	/* GENERATE with a grammar, else NULL */
 	bool		begun;			/* its first forced tokens are known */
@@ -124,6 +134,29 @@ l3_ring_unlink(L3Sequence *seq)
 	seq->prev->next = seq->next;
 	seq->next->prev = seq->prev;
 }
+
+/* A generated answer (answer.c). */
+
+/*
+ * Guess what follows the known tokens, at most `room` of them, and write it
+ * behind them: how many are worth a row.
+ */
+int32_t		l3_answer_draft(L3Sequence *seq, int32_t room);
+/* What the grammar forces at once becomes part of the answer. */
+void		l3_answer_begin(L3Sequence *seq);
+/*
+ * Find the tokens that the grammar allows next.  The first time it comes to a
+ * place that takes milliseconds, so poll is called, which may cancel; *polled
+ * is when it last was.
+ */
+void		l3_answer_mask(L3Sequence *seq, double *polled);
+/* Sample the next token from these logits, with a thread's scratch. */
+void		l3_answer_sample(L3Sequence *seq, float *logits, int thread);
+/*
+ * The sampled token becomes part of the answer, with what that forces; then, as
+ * far as they are what the draft says, those after it.
+ */
+void		l3_answer_accept(L3Sequence *seq);
 
 /* Take blocks from the prefix cache for the positions that come next. */
 void		l3_sequence_take_prefix(L3Sequence *seq);

@@ -241,6 +241,7 @@ llama_submit(const LlamaModel *model, LlamaFunction function, const L3Request *i
 	Assert(CurrentResourceOwner != NULL);
 	llama_require_preload();
 	fitted.salt = database_salt();
+	fitted.prompt_lookup = llama3_enable_prompt_lookup;
 	refuse_limit(model, &fitted);
 	fit_context(model, &fitted);
 	size = llama_payload_layout(&fitted, model->hparams.n_embd, &layout);

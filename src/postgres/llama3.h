@@ -77,6 +77,7 @@ extern int	llama3_max_sequences;
 extern int	llama3_context_limit;	/* tokens; 0: the model's own */
 extern int	llama3_max_tokens;
 extern bool llama3_enable_batching;
+extern bool llama3_enable_prompt_lookup;
 extern bool llama3_enable_result_cache;
 extern int	llama3_result_cache_size;	/* MB */
 extern double llama3_filter_selectivity;	/* -1: as counted */

@@ -60,6 +60,7 @@ int			llama3_context_limit = CONTEXT_LIMIT_DEFAULT;
 char	   *llama3_cpu_features = "";
 char	   *llama3_default_model = "";
 bool		llama3_enable_batching = true;
+bool		llama3_enable_prompt_lookup = true;
 bool		llama3_enable_result_cache = true;
 double		llama3_filter_selectivity = FILTER_SELECTIVITY_DEFAULT;
 int			llama3_job_rows_per_second = JOB_ROWS_PER_SECOND_DEFAULT;
@@ -147,6 +148,11 @@ llama_settings_init(void)
 							 "Results are the same without; queries over many rows are slower.",
 							 &llama3_enable_batching, true,
 							 PGC_USERSET, GUC_EXPLAIN, NULL, NULL, NULL);
+	DefineCustomBoolVariable("llama3.enable_prompt_lookup",
+							 "Enables guesses of the next tokens of an answer from those before.",
+							 "Results are the same without; answers that copy their prompt are slower.",
+							 &llama3_enable_prompt_lookup, true,
+							 PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomBoolVariable("llama3.enable_result_cache",
 							 "Enables the use of answers that were computed before.",
 							 "Results are the same without; repeated calls are slower.",

@@ -129,6 +129,8 @@ init_workers(LlamaShared *shared)
 		pg_atomic_init_u64(&worker->n_prefill, 0);
 		pg_atomic_init_u64(&worker->n_decode, 0);
 		pg_atomic_init_u64(&worker->n_cached, 0);
+		pg_atomic_init_u64(&worker->n_drafted, 0);
+		pg_atomic_init_u64(&worker->n_accepted, 0);
 		pg_atomic_init_u64(&worker->busy_usec, 0);
 		pg_atomic_init_u64(&worker->prefill_usec, 0);
 		pg_atomic_init_u64(&worker->kv_used, 0);

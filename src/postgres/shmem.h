@@ -180,6 +180,8 @@ typedef struct LlamaWorker
 	pg_atomic_uint64 n_prefill;
 	pg_atomic_uint64 n_decode;
 	pg_atomic_uint64 n_cached;
+	pg_atomic_uint64 n_drafted;
+	pg_atomic_uint64 n_accepted;
 	pg_atomic_uint64 busy_usec;
 	pg_atomic_uint64 prefill_usec;	/* of those */
 	/* [W] now */

@@ -387,6 +387,8 @@ put_worker(FunctionCallInfo fcinfo, int number, LlamaWorker *worker)
 	put(&row, Int64GetDatum(prefill), false);
 	put(&row, Int64GetDatum(decode), false);
 	put(&row, Int64GetDatum(pg_atomic_read_u64(&worker->n_cached)), false);
+	put(&row, Int64GetDatum(pg_atomic_read_u64(&worker->n_drafted)), false);
+	put(&row, Int64GetDatum(pg_atomic_read_u64(&worker->n_accepted)), false);
 	put(&row, Float8GetDatum((double) (prefill + decode) / (busy > 0 ? busy : 1)), busy <= 0);
 	put(&row, Int64GetDatum(pg_atomic_read_u64(&worker->kv_used)), false);
 	put(&row, Int64GetDatum(pg_atomic_read_u64(&worker->kv_cached)), false);
@@ -443,6 +445,8 @@ llama_stat(PG_FUNCTION_ARGS)
 	uint64		prefill = 0;
 	uint64		cached = 0;
 	uint64		decode = 0;
+	uint64		drafted = 0;
+	uint64		accepted = 0;
 
 	llama_require_preload();
 	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
@@ -453,6 +457,8 @@ llama_stat(PG_FUNCTION_ARGS)
 		prefill += pg_atomic_read_u64(&llama_shared->workers[i].n_prefill);
 		cached += pg_atomic_read_u64(&llama_shared->workers[i].n_cached);
 		decode += pg_atomic_read_u64(&llama_shared->workers[i].n_decode);
+		drafted += pg_atomic_read_u64(&llama_shared->workers[i].n_drafted);
+		accepted += pg_atomic_read_u64(&llama_shared->workers[i].n_accepted);
 	}
 
 	put(&row, Int64GetDatum(pg_atomic_read_u64(&llama_shared->n_done)), false);
@@ -461,6 +467,8 @@ llama_stat(PG_FUNCTION_ARGS)
 	put(&row, Int64GetDatum(prefill), false);
 	put(&row, Int64GetDatum(cached), false);
 	put(&row, Int64GetDatum(decode), false);
+	put(&row, Int64GetDatum(drafted), false);
+	put(&row, Int64GetDatum(accepted), false);
 	put(&row, Int32GetDatum(llama_shared->n_slots), false);
 	put(&row, Int32GetDatum(llama_shared->n_slots - counts[LLAMA_SLOT_FREE]), false);
 	put(&row, Int32GetDatum(counts[LLAMA_SLOT_QUEUED]), false);

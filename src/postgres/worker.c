@@ -521,6 +521,8 @@ publish_stats(void)
 	pg_atomic_write_u64(&shared->n_prefill, base->n_prefill_tokens + stats.n_prefill_tokens);
 	pg_atomic_write_u64(&shared->n_decode, base->n_decode_tokens + stats.n_decode_tokens);
 	pg_atomic_write_u64(&shared->n_cached, base->n_cached_tokens + stats.n_cached_tokens);
+	pg_atomic_write_u64(&shared->n_drafted, base->n_drafted_tokens + stats.n_drafted_tokens);
+	pg_atomic_write_u64(&shared->n_accepted, base->n_accepted_tokens + stats.n_accepted_tokens);
 	pg_atomic_write_u64(&shared->busy_usec,
 						(uint64) ((base->busy_seconds + stats.busy_seconds) * USECS_PER_SEC));
 	pg_atomic_write_u64(&shared->prefill_usec,
@@ -541,6 +543,8 @@ read_base(void)
 	self.base.n_prefill_tokens = pg_atomic_read_u64(&shared->n_prefill);
 	self.base.n_decode_tokens = pg_atomic_read_u64(&shared->n_decode);
 	self.base.n_cached_tokens = pg_atomic_read_u64(&shared->n_cached);
+	self.base.n_drafted_tokens = pg_atomic_read_u64(&shared->n_drafted);
+	self.base.n_accepted_tokens = pg_atomic_read_u64(&shared->n_accepted);
 	self.base.busy_seconds = (double) pg_atomic_read_u64(&shared->busy_usec) / USECS_PER_SEC;
 	self.base.prefill_seconds = (double) pg_atomic_read_u64(&shared->prefill_usec) / USECS_PER_SEC;
 }

@@ -332,6 +332,7 @@ job_generate(Job *job, int max_tokens, float temperature)
 		.temperature = temperature, .top_p = 0.95f, .min_p = 0, .repeat_penalty = 1.1f,
 		.top_k = 0, .seed = 42
 	};
+	job->request.prompt_lookup = true;
 	job->request.out_tokens = job->out_tokens;
 }
 

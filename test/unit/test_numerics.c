@@ -296,7 +296,8 @@ engine_greedy(Runner *r, const int32_t *tokens, int n, int n_more, int32_t *out)
 {
 	L3Request	request = {
 		.kind = L3_REQ_GENERATE, .tokens = tokens, .n_tokens = n, .max_tokens = n_more,
-		.sampling = {.top_p = 1, .repeat_penalty = 1}, .ignore_stop_tokens = true, .out_tokens = out,
+		.sampling = {.top_p = 1, .repeat_penalty = 1}, .ignore_stop_tokens = true, .prompt_lookup = true,
+		.out_tokens = out,
 	};
 
 	if (run(r, &request).n_out != n_more)

@@ -67,13 +67,25 @@ dot_quads(int bits, const __m512i *q, const int8_t *x, int n, __m512i sum)
  */
 
 /*
- * Rows of activations often stand a power of two apart and would fight for
- * one set of the L1 cache.  So a slab of FLOAT_SLAB k of up to 16 rows is copied
- * into an array whose rows do not, and serves FLOAT_PANELS panels.
+ * Twelve rows by two panels fill 24 registers with chains, and each broadcast
+ * value serves both panels.  Rows of activations often stand a power of two
+ * apart and would fight for one set of the L1 cache, so a slab of FLOAT_SLAB k
+ * of them is copied into an array whose rows do not.  The slab of up to
+ * FLOAT_PANELS panels stays in the L2 cache for FLOAT_TILES tiles of rows.
  */
+#define FLOAT_ROWS		12
+#define FLOAT_TILES		4
+#define FLOAT_PANELS	16
 #define FLOAT_SLAB		256		/* even: bfloat16 comes in pairs of k */
 #define FLOAT_STRIDE	(FLOAT_SLAB + 16)
-#define FLOAT_PANELS	4
+
+/* What a thread works on. */
+typedef struct FloatWork
+{
+	float		slab[FLOAT_ROWS * FLOAT_STRIDE];
+	/* chains, [panel][row][16] of each tile */
+	float		acc[FLOAT_TILES][FLOAT_PANELS * FLOAT_ROWS * L3_PANEL] __attribute__((aligned(64)));
+} FloatWork;
 
 /* A vector of 16 columns for each of two consecutive k. */
 TARGET INLINE void
@@ -117,7 +129,7 @@ TARGET INLINE void
 float_chains(const L3PackedType type, const int R, const int P, const uint8_t *panels,
 			 size_t panel_bytes, const float *x, size_t stride, size_t k0, int n, float *acc)
 {
-	__m512		chain[L3_ACT_TILE];
+	__m512		chain[2 * FLOAT_ROWS];
 	int			k;
 
 	UNROLL
@@ -125,21 +137,22 @@ float_chains(const L3PackedType type, const int R, const int P, const uint8_t *p
 		chain[i] = _mm512_load_ps(acc + i * L3_PANEL);
 	for (k = 0; k + 2 <= n; k += 2)
 	{
+		__m512		w[4][2];
+
 		UNROLL
 		for (int p = 0; p < P; p++)
-		{
-			__m512		w[2];
+			load_pair(type, panels + p * panel_bytes, k0 + k, w[p]);
+		UNROLL
+		for (int t = 0; t < 2; t++)
+			UNROLL
+			for (int r = 0; r < R; r++)
+			{
+				__m512		v = _mm512_set1_ps(x[r * stride + k + t]);
 
-			load_pair(type, panels + p * panel_bytes, k0 + k, w);
-			UNROLL
-			for (int r = 0; r < R; r++)
-				chain[p * R + r] = _mm512_fmadd_ps(w[0], _mm512_set1_ps(x[r * stride + k]),
-												   chain[p * R + r]);
-			UNROLL
-			for (int r = 0; r < R; r++)
-				chain[p * R + r] = _mm512_fmadd_ps(w[1], _mm512_set1_ps(x[r * stride + k + 1]),
-												   chain[p * R + r]);
-		}
+				UNROLL
+				for (int p = 0; p < P; p++)
+					chain[p * R + r] = _mm512_fmadd_ps(w[p][t], v, chain[p * R + r]);
+			}
 	}
 	if (k < n)
 	{
@@ -171,28 +184,59 @@ typedef void (*FloatFn) (const uint8_t *panels, size_t panel_bytes, const float 
 	}
 #define FLOAT_FNS(type) \
 	FLOAT_FN(type, 1, 1) FLOAT_FN(type, 1, 4) FLOAT_FN(type, 2, 1) FLOAT_FN(type, 2, 4) \
-	FLOAT_FN(type, 4, 1) FLOAT_FN(type, 8, 1) FLOAT_FN(type, 12, 1) FLOAT_FN(type, 16, 1)
+	FLOAT_FN(type, 4, 1) FLOAT_FN(type, 4, 2) FLOAT_FN(type, 8, 1) FLOAT_FN(type, 8, 2) \
+	FLOAT_FN(type, 12, 1) FLOAT_FN(type, 12, 2)
 
 FLOAT_FNS(F32)
 FLOAT_FNS(F16)
 FLOAT_FNS(BF16)
 
-#define N_FLOAT_FNS		6
+#define N_FLOAT_FNS		5
 
-/* Rows that the functions of each column below are made for. */
-static const int float_rows[N_FLOAT_FNS] = {1, 2, 4, 8, 12, 16};
+/*
+ * Rows that the functions are made for, and how many panels go together: with
+ * few rows so many that chains need not wait for each other.
+ */
+static const int float_rows[N_FLOAT_FNS] = {1, 2, 4, 8, 12};
+static const int float_panels[N_FLOAT_FNS] = {4, 4, 2, 2, 2};
 
-/* By type and rows, for one panel and, where one chain would wait, for four. */
-static const FloatFn float_fns[3][N_FLOAT_FNS] = {
-	[L3_F32] = {chains_F32_1_1, chains_F32_2_1, chains_F32_4_1, chains_F32_8_1, chains_F32_12_1, chains_F32_16_1},
-	[L3_F16] = {chains_F16_1_1, chains_F16_2_1, chains_F16_4_1, chains_F16_8_1, chains_F16_12_1, chains_F16_16_1},
-	[L3_BF16] = {chains_BF16_1_1, chains_BF16_2_1, chains_BF16_4_1, chains_BF16_8_1, chains_BF16_12_1, chains_BF16_16_1},
+/* By type and rows, for one panel and for several. */
+static const FloatFn float_fns[3][N_FLOAT_FNS][2] = {
+	[L3_F32] = {{chains_F32_1_1, chains_F32_1_4}, {chains_F32_2_1, chains_F32_2_4},
+	{chains_F32_4_1, chains_F32_4_2}, {chains_F32_8_1, chains_F32_8_2}, {chains_F32_12_1, chains_F32_12_2}},
+	[L3_F16] = {{chains_F16_1_1, chains_F16_1_4}, {chains_F16_2_1, chains_F16_2_4},
+	{chains_F16_4_1, chains_F16_4_2}, {chains_F16_8_1, chains_F16_8_2}, {chains_F16_12_1, chains_F16_12_2}},
+	[L3_BF16] = {{chains_BF16_1_1, chains_BF16_1_4}, {chains_BF16_2_1, chains_BF16_2_4},
+	{chains_BF16_4_1, chains_BF16_4_2}, {chains_BF16_8_1, chains_BF16_8_2}, {chains_BF16_12_1, chains_BF16_12_2}},
 };
-static const FloatFn float_fns_4[3][2] = {
-	[L3_F32] = {chains_F32_1_4, chains_F32_2_4},
-	[L3_F16] = {chains_F16_1_4, chains_F16_2_4},
-	[L3_BF16] = {chains_BF16_1_4, chains_BF16_2_4},
-};
+
+/* Which functions take n_rows. */
+static int
+float_which(int n_rows)
+{
+	int			which = 0;
+
+	while (float_rows[which] < n_rows)
+		which++;
+	return which;
+}
+
+/* Extend a tile's chains in n_panels panels by n values of k from k0 on. */
+TARGET static void
+float_tile(const L3Matrix *w, const uint8_t *panels, int n_panels, const float *x, size_t stride,
+		   int which, int k0, int n, float *acc)
+{
+	int			p = 0;
+
+	while (p < n_panels)
+	{
+		bool		several = p + float_panels[which] <= n_panels;
+
+		float_fns[w->type][which][several] (panels + p * w->panel_bytes, w->panel_bytes, x, stride,
+											(size_t) k0, n, acc + p * float_rows[which] * L3_PANEL);
+		p += several ? float_panels[which] : 1;
+	}
+}
 
 /* The slab of k0 .. k0 + n - 1 of rows, then zero rows up to rows_made. */
 TARGET static void
@@ -208,40 +252,50 @@ copy_slab(float *slab, const L3Act *x, int row, int n_rows, int rows_made, int k
 	}
 }
 
-/* One tile of rows by up to FLOAT_PANELS panels. */
+/* Chains of up to FLOAT_TILES tiles, m rows from row0 on, in n_panels panels. */
 TARGET static void
-float_tile(const L3Matrix *w, const uint8_t *panels, int n_panels, const L3Act *x, int row,
-		   int n_rows, float acc[FLOAT_PANELS][L3_ACT_TILE * L3_PANEL], int *rows_made)
+float_tiles(const L3Matrix *w, const uint8_t *panels, int n_panels, const L3Act *x, int row0,
+			int m, FloatWork *work)
 {
-	float		slab[L3_ACT_TILE * FLOAT_STRIDE];
-	int			which = 0;
+	int			n_tiles = (m + FLOAT_ROWS - 1) / FLOAT_ROWS;
 
-	while (float_rows[which] < n_rows)
-		which++;
-	*rows_made = float_rows[which];
-	memset(acc, 0, sizeof(float) * FLOAT_PANELS * L3_ACT_TILE * L3_PANEL);
-
-	if (n_panels == FLOAT_PANELS && which < 2)
+	memset(work->acc, 0, sizeof(work->acc[0]) * (size_t) n_tiles);
+	if (float_which(m) < 2)
 	{
 		/* Rows this few are read where they are, over the whole of k. */
-		float	   *chains = acc[0];
-
-		float_fns_4[w->type][which] (panels, w->panel_bytes, x->x + (size_t) row * x->ldx,
-									 x->ldx, 0, w->n_in, chains);
-		/* (P, R, 16) to the stride of acc */
-		for (int p = FLOAT_PANELS - 1; p > 0; p--)
-			memcpy(acc[p], chains + p * n_rows * L3_PANEL, sizeof(float) * n_rows * L3_PANEL);
+		float_tile(w, panels, n_panels, x->x + (size_t) row0 * x->ldx, x->ldx, float_which(m),
+				   0, w->n_in, work->acc[0]);
 		return;
 	}
-
 	for (int k0 = 0; k0 < w->n_in; k0 += FLOAT_SLAB)
 	{
 		int			n = w->n_in - k0 < FLOAT_SLAB ? w->n_in - k0 : FLOAT_SLAB;
 
-		copy_slab(slab, x, row, n_rows, *rows_made, k0, n);
-		for (int p = 0; p < n_panels; p++)
-			float_fns[w->type][which] (panels + p * w->panel_bytes, w->panel_bytes, slab,
-									   FLOAT_STRIDE, k0, n, acc[p]);
+		for (int i = 0; i < n_tiles; i++)
+		{
+			int			row = i * FLOAT_ROWS;
+			int			n_rows = m - row < FLOAT_ROWS ? m - row : FLOAT_ROWS;
+			int			which = float_which(n_rows);
+
+			copy_slab(work->slab, x, row0 + row, n_rows, float_rows[which], k0, n);
+			float_tile(w, panels, n_panels, work->slab, FLOAT_STRIDE, which, k0, n, work->acc[i]);
+		}
+	}
+}
+
+/* Columns of one panel of a tile's rows to out. */
+TARGET static void
+store_chains(const float *acc, int n_rows, int n_columns, float *out, size_t ldo, bool accumulate)
+{
+	__mmask16	mask = first_lanes(n_columns);
+
+	for (int r = 0; r < n_rows; r++, out += ldo, acc += L3_PANEL)
+	{
+		__m512		v = _mm512_load_ps(acc);
+
+		if (accumulate)
+			v = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, out), v);
+		_mm512_mask_storeu_ps(out, mask, v);
 	}
 }
 
@@ -249,7 +303,8 @@ TARGET static void
 matmul_float(const L3Matrix *w, int panel0, int panel1, const L3Act *x, int m, int m_prefill,
 			 float *out, size_t ldo, bool accumulate, void *scratch)
 {
-	float		acc[FLOAT_PANELS][L3_ACT_TILE * L3_PANEL] __attribute__((aligned(64)));
+	const int	max_rows = FLOAT_TILES * FLOAT_ROWS;
+	FloatWork	work;
 
 	(void) m_prefill;			/* one arithmetic for both roles */
 	(void) scratch;
@@ -257,27 +312,23 @@ matmul_float(const L3Matrix *w, int panel0, int panel1, const L3Act *x, int m, i
 	{
 		int			n_panels = panel1 - first < FLOAT_PANELS ? panel1 - first : FLOAT_PANELS;
 
-		for (int row = 0; row < m; row += L3_ACT_TILE)
+		for (int row0 = 0; row0 < m; row0 += max_rows)
 		{
-			int			n_rows = m - row < L3_ACT_TILE ? m - row : L3_ACT_TILE;
-			int			rows_made;
+			int			n = m - row0 < max_rows ? m - row0 : max_rows;
 
-			float_tile(w, w->data + (size_t) first * w->panel_bytes, n_panels, x, row, n_rows,
-					   acc, &rows_made);
-			for (int p = 0; p < n_panels; p++)
+			float_tiles(w, w->data + (size_t) first * w->panel_bytes, n_panels, x, row0, n, &work);
+			for (int row = 0; row < n; row += FLOAT_ROWS)
 			{
-				int			column = (first + p) * L3_PANEL;
-				int			n_columns = w->n_out - column;
-				__mmask16	mask = n_columns >= L3_PANEL ? 0xFFFF : (__mmask16) ((1u << n_columns) - 1);
+				int			n_rows = n - row < FLOAT_ROWS ? n - row : FLOAT_ROWS;
+				int			rows_made = float_rows[float_which(n_rows)];
 
-				for (int r = 0; r < n_rows; r++)
+				for (int p = 0; p < n_panels; p++)
 				{
-					float	   *dst = out + (size_t) (row + r) * ldo + column;
-					__m512		v = _mm512_load_ps(acc[p] + r * L3_PANEL);
+					int			column = (first + p) * L3_PANEL;
 
-					if (accumulate)
-						v = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, dst), v);
-					_mm512_mask_storeu_ps(dst, mask, v);
+					store_chains(work.acc[row / FLOAT_ROWS] + p * rows_made * L3_PANEL, n_rows,
+								 w->n_out - column, out + (size_t) (row0 + row) * ldo + column,
+								 ldo, accumulate);
 				}
 			}
 		}

@@ -53,7 +53,7 @@ SELECT plan('SELECT id, llama_filter(x, ''a'') FROM words WHERE id > 3 AND llama
 SELECT plan('SELECT id FROM words WHERE llama_filter(x, ''a'') AND llama_filter(x, ''b'')');
 -- calls within calls
 SELECT plan('SELECT llama_embed(llama_complete(x, 2), 1), llama_embed(x, 1) FROM words');
--- joins: the filter of an inner join; of an outer one only what comes after
+-- joins: the filter of an inner join; of an outer one, which is completed then; see joins.sql
 SELECT plan('SELECT a.id FROM few a, few b WHERE llama_filter(a.x, b.x)');
 SELECT plan('SELECT a.id, llama_filter(b.x, ''a'') FROM few a LEFT JOIN few b ON a.id = b.id AND llama_filter(a.x, b.x)');
 -- sorting, grouping, having, window functions and their run condition

@@ -93,7 +93,7 @@ typedef struct AnswerEntry
 typedef struct BatchRow
 {
 	MinimalTuple tuple;			/* of the node below */
-	Answer	  **answers;		/* (n_sites) */
+	Answer	  **answers;		/* (n_sites) NULL: the row is not asked about, as it lacks a column */
 } BatchRow;
 
 /* What a node has counted. */
@@ -115,6 +115,7 @@ typedef struct BatchState
 	CustomScanState css;		/* must be first */
 	MemoryContext context;		/* of rows and answers */
 	int			n_columns;		/* of the node below */
+	List	   *needed;			/* columns without which no calls are made */
 	int			n_sites;
 	CallSite   *sites;
 	ExprContext *arg_econtext;	/* for the calls' arguments */
@@ -251,7 +252,7 @@ get_answer(BatchState *state, const CallSite *site)
 static void
 release_answer(BatchState *state, Answer *answer)
 {
-	if (--answer->n_rows > 0)
+	if (answer == NULL || --answer->n_rows > 0)
 		return;
 	(void) hash_search(state->answers, &answer->digest, HASH_REMOVE, NULL);
 	llama_call_give_up(&answer->call);
@@ -310,6 +311,20 @@ evaluate_arguments(const CallSite *site, ExprContext *econtext)
 	MemoryContextSwitchTo(old);
 }
 
+/* Are the calls to be made for this row? */
+static bool
+is_asked_about(const BatchState *state, TupleTableSlot *slot)
+{
+	ListCell   *cell;
+
+	foreach(cell, state->needed)
+	{
+		if (slot_attisnull(slot, lfirst_int(cell)))
+			return false;
+	}
+	return true;
+}
+
 /* Read a row into the window and begin its calls; false at the end. */
 static bool
 begin_row(BatchState *state)
@@ -322,12 +337,12 @@ begin_row(BatchState *state)
 		return false;
 	old = MemoryContextSwitchTo(state->context);
 	row->tuple = ExecCopySlotMinimalTuple(slot);
-	row->answers = palloc(state->n_sites * sizeof(Answer *));
+	row->answers = palloc0(state->n_sites * sizeof(Answer *));
 	MemoryContextSwitchTo(old);
 
 	ResetExprContext(state->arg_econtext);
 	state->arg_econtext->ecxt_outertuple = slot;
-	for (int i = 0; i < state->n_sites; i++)
+	for (int i = 0; i < state->n_sites && is_asked_about(state, slot); i++)
 	{
 		evaluate_arguments(&state->sites[i], state->arg_econtext);
 		row->answers[i] = get_answer(state, &state->sites[i]);
@@ -373,7 +388,10 @@ take_row(BatchState *state)
 
 	/* First wait: an error leaves the row in the window. */
 	for (int i = 0; i < state->n_sites; i++)
-		finish_answer(state, row->answers[i]);
+	{
+		if (row->answers[i] != NULL)
+			finish_answer(state, row->answers[i]);
+	}
 
 	state->taken = *row;
 	state->first = (state->first + 1) % state->window;
@@ -387,8 +405,10 @@ take_row(BatchState *state)
 	memcpy(slot->tts_isnull, state->row_slot->tts_isnull, state->n_columns * sizeof(bool));
 	for (int i = 0; i < state->n_sites; i++)
 	{
-		slot->tts_values[state->n_columns + i] = state->taken.answers[i]->value;
-		slot->tts_isnull[state->n_columns + i] = state->taken.answers[i]->isnull;
+		const Answer *answer = state->taken.answers[i];
+
+		slot->tts_values[state->n_columns + i] = answer == NULL ? 0 : answer->value;
+		slot->tts_isnull[state->n_columns + i] = answer == NULL || answer->isnull;
 	}
 	ExecStoreVirtualTuple(slot);
 }
@@ -467,6 +487,7 @@ batch_begin(CustomScanState *css, EState *estate, int eflags)
 
 	outerPlanState(css) = below;
 	state->n_columns = intVal(linitial(batch->custom_private));
+	state->needed = lsecond(batch->custom_private);
 	state->n_sites = list_length(batch->custom_scan_tlist) - state->n_columns;
 	state->sites = palloc0(state->n_sites * sizeof(CallSite));
 	for (int i = 0; i < state->n_sites; i++)
@@ -481,9 +502,9 @@ batch_begin(CustomScanState *css, EState *estate, int eflags)
 											 &TTSOpsMinimalTuple);
 	if (eflags & EXEC_FLAG_EXPLAIN_ONLY)
 		return;
-	if (list_length(batch->custom_private) > 1)
+	if (list_length(batch->custom_private) > 2)
 		state->counts_rows = llama_progress_begin(estate->es_query_cxt,
-												  floatVal(lsecond(batch->custom_private)));
+												  floatVal(lthird(batch->custom_private)));
 
 	state->context = AllocSetContextCreate(estate->es_query_cxt, "llama3 batch",
 										   ALLOCSET_DEFAULT_SIZES);

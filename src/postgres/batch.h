@@ -3,13 +3,14 @@
  * batch.h
  *	  Batching the rows of a query: between planner and executor.
  *
- * The planner's part (batch_find.c, batch_plan.c, batch_join.c) takes calls of our functions
- * out of a plan node's expressions and puts a custom scan node above it; the
+ * The planner's part (batch_find.c, batch_plan.c, batch_join.c, batch_outer.c)
+ * takes calls of our functions out of a plan node's expressions and puts a custom scan node above it; the
  * executor's part (batch.c) runs that node.  A node's scan tuple, described by
  * its custom_scan_tlist, is the columns of the node below (as OUTER_VARs)
  * followed by the calls' results; custom_private holds the number of columns
- * (an Integer) and, in the nodes whose rows are the statement's progress, how
- * many it is expected to read (a Float; negative: unknown).
+ * (an Integer), the numbers of those without which a row's calls are not made (a
+ * list) and, in the nodes whose rows are the statement's progress, how many it is
+ * expected to read (a Float; negative: unknown).
  *
  *-------------------------------------------------------------------------
  */
@@ -62,6 +63,10 @@ extern Node *llama_replace(Node *node, List *exprs, int first, int varno);
  * Its target list is what it has: plan's columns and the calls' results.
  */
 extern CustomScan *llama_make_batch(LlamaRewrite *rewrite, Plan *plan, List *calls);
+/* Make its calls only for rows in which none of these columns is NULL. */
+extern void llama_batch_only_with(CustomScan *batch, List *columns);
+/* The columns of a custom node's scan tuple, as its target list. */
+extern List *llama_scan_target_list(List *custom_scan_tlist);
 /* Does running a plan have effects that depend on how many of its rows are read? */
 extern bool llama_plan_has_effects(const LlamaRewrite *rewrite, const Plan *plan);
 /* Is it a batch node? */
@@ -69,6 +74,8 @@ extern bool llama_is_batch(const Plan *plan);
 
 /* batch_join.c.  Has a join conditions with calls that may as well be checked after it? */
 extern bool llama_can_move_join_quals(const Plan *plan);
+/* May it be told to go on after the first match, and asks no more for that? */
+extern bool llama_may_find_more(const Plan *plan);
 /* The calls that a join can be given as columns of its inputs, for its keys. */
 extern List *llama_join_key_calls(const Plan *plan);
 /* Put batch nodes below a hash or merge join for them, whose inputs have theirs. */

@@ -32,6 +32,7 @@
 
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
+#include "optimizer/clauses.h"
 #include "utils/lsyscache.h"
 
 #include "batch.h"
@@ -97,7 +98,7 @@ is_unique_before_calls(const Join *join)
 }
 
 /*
- * Can the node go on after the first match?  Some have been told that they need
+ * Can the join go on after the first match?  Some have been told that they need
  * not keep what that takes, which is only where no conditions but the keys are.
  */
 static bool
@@ -110,19 +111,45 @@ can_go_on(const Plan *plan)
 }
 
 bool
+llama_may_find_more(const Plan *plan)
+{
+	const Join *join = (const Join *) plan;
+
+	return !join->inner_unique || (can_go_on(plan) && is_unique_before_calls(join));
+}
+
+bool
 llama_can_move_join_quals(const Plan *plan)
 {
 	const Join *join = (const Join *) plan;
 
 	return (IsA(plan, NestLoop) || IsA(plan, MergeJoin) || IsA(plan, HashJoin)) &&
 		join->jointype == JOIN_INNER && llama_has_calls((Node *) join->joinqual) &&
-		(!join->inner_unique || (can_go_on(plan) && is_unique_before_calls(join)));
+		llama_may_find_more(plan);
 }
 
 /* ----------------------------------------------------------------
  *		Keys
  * ----------------------------------------------------------------
  */
+
+/*
+ * Those of some calls that can be made in another plan node: a subquery is run
+ * by the node that it was planned for.
+ */
+static List *
+without_subplans(List *calls)
+{
+	List	   *result = NIL;
+	ListCell   *cell;
+
+	foreach(cell, calls)
+	{
+		if (!contain_subplans(lfirst(cell)))
+			result = lappend(result, lfirst(cell));
+	}
+	return result;
+}
 
 /* Calls in the keys of the outer input, as expressions over OUTER_VARs. */
 static List *
@@ -139,7 +166,7 @@ outer_key_calls(const Plan *plan)
 		foreach(cell, ((const MergeJoin *) plan)->mergeclauses)
 			(void) llama_find_calls(linitial(lfirst_node(OpExpr, cell)->args), &calls);
 	}
-	return calls;
+	return without_subplans(calls);
 }
 
 /* Calls in the keys of the inner input, as expressions over the OUTER_VARs of the Hash. */
@@ -147,7 +174,7 @@ static List *
 inner_key_calls(const Plan *plan)
 {
 	return IsA(plan, HashJoin) && IsA(plan->righttree, Hash) ?
-		llama_ready_calls((Node *) ((const Hash *) plan->righttree)->hashkeys) : NIL;
+		without_subplans(llama_ready_calls((Node *) ((const Hash *) plan->righttree)->hashkeys)) : NIL;
 }
 
 /* Does the join give rows without one of this input? */
@@ -329,7 +356,7 @@ looked_for_call(const Plan *plan)
 
 	if (scan == NULL)
 		return NULL;
-	foreach(cell, llama_ready_calls((Node *) index_conditions(scan)))
+	foreach(cell, without_subplans(llama_ready_calls((Node *) index_conditions(scan))))
 	{
 		if (call_over_outer_row((const NestLoop *) plan, lfirst(cell)) != NULL)
 			return lfirst(cell);

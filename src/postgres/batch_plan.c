@@ -25,7 +25,7 @@
  * belong to their input rows, so the batch node for them goes below the
  * aggregation, unless a FILTER chooses among the rows.  So it is with aggregates
  * over windows, where each row is in a frame.  What is special about joins is in
- * batch_join.c.
+ * batch_join.c and batch_outer.c.
  *
  * A batch node reads ahead.  Nothing below it may therefore have side effects
  * that depend on how many rows are read: where a volatile function or a FOR
@@ -42,6 +42,7 @@
 #include "optimizer/optimizer.h"
 
 #include "batch.h"
+#include "outer_join.h"
 
 /* ----------------------------------------------------------------
  *		Splitting a plan node
@@ -162,6 +163,14 @@ llama_outer_vars(const Plan *plan)
 	return result;
 }
 
+List *
+llama_scan_target_list(List *custom_scan_tlist)
+{
+	const Plan	scan = {.targetlist = custom_scan_tlist};
+
+	return (List *) to_scan_vars((Node *) llama_target_list(llama_outer_vars(&scan)), NULL);
+}
+
 bool
 llama_is_batch(const Plan *plan)
 {
@@ -206,13 +215,16 @@ llama_make_batch(LlamaRewrite *rewrite, Plan *plan, List *calls)
 	batch->scan.plan.allParam = bms_copy(plan->allParam);
 	batch->scan.plan.lefttree = plan;
 	batch->methods = &llama_batch_methods;
-	batch->custom_private = list_make1(makeInteger(list_length(columns)));
+	batch->custom_private = list_make2(makeInteger(list_length(columns)), NIL);
 	batch->custom_scan_tlist = llama_target_list(list_concat(columns, calls));
-	batch->scan.plan.targetlist = (List *)
-		to_scan_vars((Node *) llama_target_list(llama_outer_vars((Plan *)
-														   &(Plan) {.targetlist = batch->custom_scan_tlist})),
-					 NULL);
+	batch->scan.plan.targetlist = llama_scan_target_list(batch->custom_scan_tlist);
 	return batch;
+}
+
+void
+llama_batch_only_with(CustomScan *batch, List *columns)
+{
+	lsecond(batch->custom_private) = columns;
 }
 
 /*
@@ -514,6 +526,28 @@ batch_aggregate_inputs(LlamaRewrite *rewrite, Plan *plan)
 	}
 }
 
+/*
+ * The same for an outer join with calls in its conditions, where nothing has
+ * effects: its conditions and target list go above the node that completes it.
+ */
+static Plan *
+batch_outer_join(LlamaRewrite *rewrite, Plan *plan)
+{
+	List	   *quals;
+	List	   *target_list;
+
+	plan = llama_batch_outer_join(rewrite, plan, &quals, &target_list);
+	while (quals != NIL && !llama_has_calls(linitial(quals)))
+	{
+		plan->qual = lappend(plan->qual, to_scan_vars(linitial(quals), NULL));
+		quals = list_delete_first(quals);
+	}
+	if (quals != NIL || llama_has_calls((Node *) target_list))
+		return stack_batches(rewrite, plan, quals, target_list);
+	plan->targetlist = (List *) to_scan_vars((Node *) target_list, NULL);
+	return plan;
+}
+
 /* Put batch nodes above this node if its expressions have calls. */
 static Plan *
 batch_node(LlamaRewrite *rewrite, Plan *plan)
@@ -525,6 +559,10 @@ batch_node(LlamaRewrite *rewrite, Plan *plan)
 
 	if (!can_be_split(plan) || !is_worth(plan))
 		return plan;
+	if (llama_can_complete(plan) && !expr_has_effects(rewrite, other_expressions(plan)) &&
+		!arguments_have_effects((Node *) plan->qual, rewrite) &&
+		!arguments_have_effects((Node *) target_list, rewrite) && !inputs_have_effects(rewrite, plan))
+		return batch_outer_join(rewrite, plan);
 	if (llama_can_move_join_quals(plan))
 		above = list_concat_copy(((Join *) plan)->joinqual, plan->qual);
 	else
@@ -637,8 +675,8 @@ plan_has_calls(Plan *plan, int *largest_id)
 		return false;
 	*largest_id = Max(*largest_id, plan->plan_node_id);
 	found = llama_has_calls((Node *) plan->targetlist) || llama_has_calls((Node *) plan->qual) ||
-		llama_can_move_join_quals(plan) || llama_join_key_calls(plan) != NIL ||
-		aggregate_calls(plan) != NIL;
+		llama_can_move_join_quals(plan) || llama_can_complete(plan) ||
+		llama_join_key_calls(plan) != NIL || aggregate_calls(plan) != NIL;
 	foreach(cell, llama_other_children(plan))
 		found = plan_has_calls(lfirst(cell), largest_id) || found;
 	found = plan_has_calls(plan->lefttree, largest_id) || found;

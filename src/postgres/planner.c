@@ -34,6 +34,7 @@
 
 #include "batch.h"
 #include "cost.h"
+#include "outer_join.h"
 
 static planner_hook_type previous_planner = NULL;
 
@@ -142,4 +143,6 @@ llama_planner_init(void)
 	previous_planner = planner_hook;
 	planner_hook = llama_planner;
 	RegisterCustomScanMethods(&llama_batch_methods);
+	RegisterCustomScanMethods(&llama_row_number_methods);
+	RegisterCustomScanMethods(&llama_outer_join_methods);
 }

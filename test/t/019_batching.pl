@@ -1,4 +1,4 @@
-# Transparent batching against calls one after the other: the SQL tests, 300
+# Transparent batching against calls one after the other: the SQL tests, 250
 # generated queries, errors, cancels and crashes with many rows in flight, and
 # what may stand beside or below it.
 
@@ -32,6 +32,9 @@ sub run_script
 my %modes = (
 	batched => '-c llama3.enable_batching=on',
 	plain => '-c llama3.enable_batching=off',
+	hash => '-c llama3.enable_batching=on -c enable_mergejoin=off -c enable_nestloop=off -c work_mem=64kB',
+	merge => '-c llama3.enable_batching=on -c enable_hashjoin=off -c enable_nestloop=off',
+	loop => '-c llama3.enable_batching=on -c enable_hashjoin=off -c enable_mergejoin=off',
 	parallel => '-c llama3.enable_batching=on -c '
 	  . ($node->safe_psql('postgres', "SELECT name FROM pg_settings WHERE name IN ('force_parallel_mode', 'debug_parallel_query')"))
 	  . '=on -c parallel_setup_cost=0 -c parallel_tuple_cost=0 -c min_parallel_table_scan_size=0');
@@ -141,7 +144,7 @@ sub number_call
 	my $t = pick(@t);
 	my $u = pick(@t);
 	return pick('llama_filter_prob(' . text_of($t) . ", 'short')", "llama_filter_prob($t.x, 'long')",
-		'llama_filter_prob(' . text_of($t) . ', ' . text_of($u) . ')', "llama_similarity($t.x, $u.x)",
+		'llama_filter_prob(' . text_of($t) . ", 'is ' || " . text_of($u) . ')', "llama_similarity($t.x, $u.x)",
 		"(llama_embed($t.x, 3))[2]", "(llama_classify_prob($t.x, '{p,q,r}'))[1]",
 		$depth > 0 ? 'llama_filter_prob(' . text_call($depth - 1, @t) . ", 'short')" : "llama_filter_prob($t.x, 'short')");
 }
@@ -226,7 +229,7 @@ sub query
 		else
 		{
 			my $on = pick('t.id = u.id', 't.g = u.g', 't.id = u.id AND t.g = u.g', 'u.id = t.id % 8', join_key(@t), join_key(@t));
-			$on .= ' AND ' . condition(0, @t) if $kind ne 'FULL JOIN' && chance(50);
+			$on .= ' AND ' . condition(0, @t) if chance(60);
 			$from .= " $kind $u ON $on";
 		}
 	}
@@ -257,7 +260,7 @@ sub query
 	return $query;
 }
 
-my $n_queries = 300;
+my $n_queries = 250;
 my @queries = map { query() } 1 .. $n_queries;
 my $script = "$tmp/queries.sql";
 append_to_file($script, join('', map { "\\echo >>>\n$_;\n" } @queries));
@@ -274,7 +277,7 @@ for my $i (0 .. $n_queries - 1)
 	my $plain = rows($results{plain}[$i], $query);
 	$with_rows++ if $plain ne '';
 	$errors++ if $plain =~ /ERROR/;
-	for my $mode ('batched', 'parallel')
+	for my $mode (grep { $_ ne 'plain' } sort keys %modes)
 	{
 		my $rows = rows($results{$mode}[$i], $query);
 		next if $rows eq $plain;

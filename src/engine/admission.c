@@ -41,7 +41,7 @@ check_options(const L3EngineOptions *o, L3Error *err)
 						MAX_SEQUENCES, o->max_sequences);
 	if (o->max_context < 0)
 		return l3_error(err, L3_ERR_ARG, "max_context must not be negative, not %d", o->max_context);
-	if (o->kv_type != L3_KV_F16 && o->kv_type != L3_KV_F32)
+	if ((unsigned) o->kv_type >= L3_N_KV_TYPES)
 		return l3_error(err, L3_ERR_ARG, "unknown KV type %d", (int) o->kv_type);
 	return L3_OK;
 }

@@ -233,10 +233,13 @@ typedef struct L3Plan
 									 * logits, scratch, for the options */
 } L3Plan;
 
+/* How keys and values are cached. */
 typedef enum L3KvType
 {
 	L3_KV_F16 = 0,
-	L3_KV_F32
+	L3_KV_F32,
+	L3_KV_Q8_0,					/* int8, and a half as scale per 32 of a head */
+	L3_N_KV_TYPES
 } L3KvType;
 
 /* Options that a worker's memory depends on. */

@@ -54,11 +54,9 @@ l3_kv_init(L3Kv *kv, uint64_t limit)
 static void
 tile_bytes(const L3Hparams *hp, L3KvType type, size_t *k_bytes, size_t *v_bytes)
 {
-	size_t		element = type == L3_KV_F32 ? 4 : 2;
-
-	*k_bytes = (size_t) hp->head_dim * L3_KV_BLOCK * element;
-	/* keep every key tile on a cache line, whatever value_dim is */
-	*v_bytes = round_up((size_t) hp->value_dim * L3_KV_BLOCK * element, 64);
+	/* keep every tile on a cache line, whatever the dimensions are */
+	*k_bytes = round_up(L3_KV_BLOCK * l3_kv_head_bytes(type, hp->head_dim), 64);
+	*v_bytes = round_up(L3_KV_BLOCK * l3_kv_head_bytes(type, hp->value_dim), 64);
 }
 
 size_t

@@ -5,6 +5,7 @@
  *
  *-------------------------------------------------------------------------
  */
+#include "kernels/kernels.h"
 #include "source.h"
 #include "workspace.h"
 
@@ -49,7 +50,6 @@ l3_plan(L3Source *source, const L3EngineOptions *options, L3Plan *plan, L3Error 
 	const L3Hparams *hp = &source->hparams;
 	uint32_t	file_counts[L3_N_FILE_TYPES] = {0};
 	uint32_t	packed_counts[L3_N_PACKED_TYPES] = {0};
-	uint64_t	kv_bytes = options->kv_type == L3_KV_F32 ? 4 : 2;
 
 	memset(plan, 0, sizeof(*plan));
 	plan->hparams = *hp;
@@ -83,7 +83,8 @@ l3_plan(L3Source *source, const L3EngineOptions *options, L3Plan *plan, L3Error 
 	plan->weight_bytes = source->layout.total_bytes;
 	plan->tokenizer_bytes = l3_source_tokenizer_size(source);
 	plan->kv_bytes_per_token = (uint64_t) hp->n_layers * hp->n_kv_heads *
-		(hp->head_dim + hp->value_dim) * kv_bytes;
+		(l3_kv_head_bytes(options->kv_type, hp->head_dim) +
+		 l3_kv_head_bytes(options->kv_type, hp->value_dim));
 	plan->workspace_bytes = l3_workspace_bytes(hp, options);
 	return L3_OK;
 }

@@ -82,6 +82,7 @@ int			llama3_workers = WORKERS_DEFAULT;
 static const struct config_enum_entry kv_types[] = {
 	{"f16", L3_KV_F16, false},
 	{"f32", L3_KV_F32, false},
+	{"q8_0", L3_KV_Q8_0, false},
 	{NULL, 0, false}
 };
 

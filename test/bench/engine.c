@@ -3,7 +3,9 @@
  * engine.c
  *	  The engine under measurement: loads a model, then obeys commands.
  *
- * Usage: engine MODEL.gguf THREADS [CPU-FEATURES]
+ * Usage: engine MODEL.gguf THREADS [CPU-FEATURES [q8_0]]
+ *
+ * The last argument is the type of the KV cache, f16 by default.
  *
  * After loading it prints a line of facts.  Then each line on standard input is
  * a command, answered by one line on standard output: seconds, unless said
@@ -210,13 +212,15 @@ main(int argc, char **argv)
 	double		seconds;
 	L3Error		err;
 
-	if (argc < 3 || argc > 4 || atoi(argv[2]) < 1)
+	if (argc < 3 || argc > 5 || atoi(argv[2]) < 1 || (argc > 4 && strcmp(argv[4], "q8_0") != 0))
 	{
-		fprintf(stderr, "usage: engine MODEL.gguf THREADS [CPU-FEATURES]\n");
+		fprintf(stderr, "usage: engine MODEL.gguf THREADS [CPU-FEATURES [q8_0]]\n");
 		return 2;
 	}
 	options.n_threads = atoi(argv[2]);
 	options.cpu_features = argc > 3 ? argv[3] : NULL;
+	if (argc > 4)
+		options.kv_type = L3_KV_Q8_0;
 	bench_load(&loaded, argv[1], &options);
 	seconds = bench_now() - start;
 	if (l3_pool_create(options.n_threads, &pool, &err) != L3_OK)

@@ -27,10 +27,43 @@ typedef struct Cache
 	double	   *values;			/* (MAX_KEYS, value_dim) */
 } Cache;
 
-static double
-as_stored(L3KvType type, float f)
+static const char *const kv_type_names[L3_N_KV_TYPES] = {
+	[L3_KV_F16] = "f16", [L3_KV_F32] = "f32", [L3_KV_Q8_0] = "q8_0"
+};
+
+/* What is to be stored for the dim numbers of a head. */
+static void
+as_stored(L3KvType type, const float *x, int dim, double *stored)
 {
-	return type == L3_KV_F16 ? l3_half_to_float(l3_float_to_half(f)) : f;
+	double		scale = 0;
+
+	for (int d = 0; d < dim; d++)
+	{
+		if (type == L3_KV_Q8_0 && d % 32 == 0)
+		{
+			double		max = 0;
+
+			for (int i = d; i < dim && i < d + 32; i++)
+				max = fmax(max, fabs(x[i]));
+			scale = l3_half_to_float(l3_float_to_half((float) max / 127));
+		}
+		stored[d] = type == L3_KV_F32 ? x[d] :
+			type == L3_KV_F16 ? l3_half_to_float(l3_float_to_half(x[d])) :
+			scale == 0 ? 0 : fmax(-127, fmin(127, rint(x[d] / (float) scale))) * scale;
+	}
+}
+
+/* Number e of a head of dim as a kernel left it: of a key block, or of a value block. */
+static double
+found_in(L3KvType type, const void *block, bool is_key, int slot, int dim, int e)
+{
+	size_t		at = is_key ? (size_t) e * 16 + slot : (size_t) slot * dim + e;
+	size_t		scale_at = is_key ? (size_t) (e / 32) * 16 + slot : (size_t) slot * ((dim + 31) / 32) + e / 32;
+
+	if (type == L3_KV_Q8_0)
+		return ((const int8_t *) block)[at] *
+			(double) l3_half_to_float(((const uint16_t *) block)[8 * dim + scale_at]);
+	return type == L3_KV_F16 ? l3_half_to_float(((const uint16_t *) block)[at]) : ((const float *) block)[at];
 }
 
 /* n_keys positions; all else in the blocks is NaN. */
@@ -38,7 +71,6 @@ static Cache
 random_cache(const L3Kernels *kernels, L3KvType type, int head_dim, int value_dim, int n_keys)
 {
 	Cache		cache = {type, head_dim, value_dim, {0}, {0}, NULL, NULL};
-	size_t		size = type == L3_KV_F16 ? 2 : 4;
 	float	   *key = malloc((size_t) head_dim * sizeof(float));
 	float	   *value = malloc((size_t) value_dim * sizeof(float));
 
@@ -46,8 +78,8 @@ random_cache(const L3Kernels *kernels, L3KvType type, int head_dim, int value_di
 	cache.values = malloc((size_t) MAX_KEYS * value_dim * sizeof(double));
 	for (int b = 0; b * L3_KV_BLOCK < n_keys; b++)
 	{
-		size_t		k_bytes = L3_KV_BLOCK * size * (size_t) head_dim;
-		size_t		v_bytes = L3_KV_BLOCK * size * (size_t) value_dim;
+		size_t		k_bytes = L3_KV_BLOCK * l3_kv_head_bytes(type, (size_t) head_dim);
+		size_t		v_bytes = L3_KV_BLOCK * l3_kv_head_bytes(type, (size_t) value_dim);
 
 		cache.k_blocks[b] = aligned_bytes(k_bytes);
 		cache.v_blocks[b] = aligned_bytes(v_bytes);
@@ -57,15 +89,12 @@ random_cache(const L3Kernels *kernels, L3KvType type, int head_dim, int value_di
 	for (int j = 0; j < n_keys; j++)
 	{
 		for (int d = 0; d < head_dim; d++)
-		{
-			key[d] = random_normal() * 2;
-			cache.keys[(size_t) j * head_dim + d] = as_stored(type, key[d]);
-		}
+			key[d] = random_normal() * (j % 5 == 3 && d < 32 ? 0 : 2);
+		/* some so small that their scale is a subnormal half, or none */
 		for (int d = 0; d < value_dim; d++)
-		{
-			value[d] = random_normal();
-			cache.values[(size_t) j * value_dim + d] = as_stored(type, value[d]);
-		}
+			value[d] = random_normal() * (j % 7 == 2 ? 1e-5f : j % 7 == 4 ? 1e-8f : 1);
+		as_stored(type, key, head_dim, cache.keys + (size_t) j * head_dim);
+		as_stored(type, value, value_dim, cache.values + (size_t) j * value_dim);
 		kernels->kv_store(type, cache.k_blocks[j / 16], cache.v_blocks[j / 16], j % 16,
 						  key, head_dim, value, value_dim);
 	}
@@ -97,11 +126,8 @@ stored_right(const Cache *cache, int n_keys)
 		{
 			bool		is_key = d < cache->head_dim;
 			int			e = is_key ? d : d - cache->head_dim;
-			const void *block = is_key ? cache->k_blocks[j / 16] : cache->v_blocks[j / 16];
-			size_t		at = is_key ? (size_t) e * 16 + j % 16 :
-				(size_t) (j % 16) * cache->value_dim + e;
-			double		found = cache->type == L3_KV_F16 ?
-				l3_half_to_float(((const uint16_t *) block)[at]) : ((const float *) block)[at];
+			double		found = found_in(cache->type, is_key ? cache->k_blocks[j / 16] : cache->v_blocks[j / 16],
+										 is_key, j % 16, is_key ? cache->head_dim : cache->value_dim, e);
 			double		expected = is_key ? cache->keys[(size_t) j * cache->head_dim + e] :
 				cache->values[(size_t) j * cache->value_dim + e];
 
@@ -176,7 +202,7 @@ check_attend_shape(const L3Kernels *kernels, L3KvType type, int head_dim, int va
 	bool		inside = true;
 
 	tap_ok(stored_right(&cache, n_total), "%s kv_store %s %d/%d: %d positions in their places",
-		   level, type == L3_KV_F16 ? "f16" : "f32", head_dim, value_dim, n_total);
+		   level, kv_type_names[type], head_dim, value_dim, n_total);
 
 	for (int n_rows = 1; n_rows <= L3_ATTN_MAX_ROWS; n_rows++)
 	{
@@ -224,16 +250,92 @@ check_attend_shape(const L3Kernels *kernels, L3KvType type, int head_dim, int va
 		}
 	}
 	tap_ok(near, "%s attend %s %d/%d: near the double result", level,
-		   type == L3_KV_F16 ? "f16" : "f32", head_dim, value_dim);
+		   kv_type_names[type], head_dim, value_dim);
 	tap_ok(independent, "%s attend %s %d/%d: a row hangs on itself and its keys alone", level,
-		   type == L3_KV_F16 ? "f16" : "f32", head_dim, value_dim);
+		   kv_type_names[type], head_dim, value_dim);
 	tap_ok(inside, "%s attend %s %d/%d: writes its rows only", level,
-		   type == L3_KV_F16 ? "f16" : "f32", head_dim, value_dim);
+		   kv_type_names[type], head_dim, value_dim);
 	free(expected);
 	free(alone);
 	free(out);
 	free(q);
 	free_cache(&cache);
+}
+
+/* Rows of many lengths over Q8_0 blocks, and over the same numbers as floats. */
+static void
+check_q8_0_as_float(const L3Kernels *kernels, int head_dim, int value_dim)
+{
+	Cache		cache = random_cache(kernels, L3_KV_Q8_0, head_dim, value_dim, MAX_KEYS);
+	void	   *k_blocks[MAX_BLOCKS];
+	void	   *v_blocks[MAX_BLOCKS];
+	float	   *q = malloc((size_t) L3_ATTN_MAX_ROWS * head_dim * sizeof(float));
+	float	   *out = malloc((size_t) L3_ATTN_MAX_ROWS * value_dim * 2 * sizeof(float));
+	L3AttendArgs args = {L3_KV_Q8_0, head_dim, value_dim, L3_ATTN_MAX_ROWS, {0}, {0}, {0},
+		(const void *const *) cache.k_blocks, (const void *const *) cache.v_blocks};
+	L3AttendArgs floats = args;
+
+	for (int b = 0; b < MAX_BLOCKS; b++)
+	{
+		float	   *k = k_blocks[b] = aligned_bytes(L3_KV_BLOCK * sizeof(float) * (size_t) head_dim);
+		float	   *v = v_blocks[b] = aligned_bytes(L3_KV_BLOCK * sizeof(float) * (size_t) value_dim);
+
+		for (int j = 0; j < L3_KV_BLOCK; j++)
+		{
+			for (int d = 0; d < head_dim; d++)
+				k[d * L3_KV_BLOCK + j] = (float) cache.keys[((size_t) b * L3_KV_BLOCK + j) * head_dim + d];
+			for (int d = 0; d < value_dim; d++)
+				v[j * value_dim + d] = (float) cache.values[((size_t) b * L3_KV_BLOCK + j) * value_dim + d];
+		}
+	}
+	for (int r = 0; r < L3_ATTN_MAX_ROWS; r++)
+	{
+		for (int d = 0; d < head_dim; d++)
+			q[r * head_dim + d] = random_normal() * 3 / sqrtf((float) head_dim);
+		args.q[r] = floats.q[r] = q + (size_t) r * head_dim;
+		args.n_keys[r] = floats.n_keys[r] = 1 + (int) (random_u32() % MAX_KEYS);
+		args.out[r] = out + (size_t) r * value_dim;
+		floats.out[r] = out + (size_t) (L3_ATTN_MAX_ROWS + r) * value_dim;
+	}
+	floats.kv_type = L3_KV_F32;
+	floats.k_blocks = (const void *const *) k_blocks;
+	floats.v_blocks = (const void *const *) v_blocks;
+	kernels->attend(&args);
+	kernels->attend(&floats);
+	tap_ok(same_bits(args.out[0], floats.out[0], L3_ATTN_MAX_ROWS * value_dim),
+		   "%s attend q8_0 %d/%d: bit for bit as if the numbers were stored as floats",
+		   l3_cpu_name(kernels->features), head_dim, value_dim);
+	for (int b = 0; b < MAX_BLOCKS; b++)
+	{
+		free(k_blocks[b]);
+		free(v_blocks[b]);
+	}
+	free(out);
+	free(q);
+	free_cache(&cache);
+}
+
+/* What has no finite scale must show, as it does where keys are floats. */
+static void
+check_q8_0_not_finite(const L3Kernels *kernels)
+{
+	uint8_t		k_block[L3_KV_BLOCK * (32 + 2)] __attribute__((aligned(64)));
+	uint8_t		v_block[L3_KV_BLOCK * (32 + 2)] __attribute__((aligned(64)));
+	const float bad[] = {NAN, INFINITY, -INFINITY, 1e30f};
+	bool		shows = true;
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+	{
+		float		head[32] = {1, 2, 3, bad[i], 5};
+		bool		shown = false;
+
+		kernels->kv_store(L3_KV_Q8_0, k_block, v_block, 7, head, 32, head, 32);
+		for (int d = 0; d < 32; d++)
+			shown = shown || !isfinite(found_in(L3_KV_Q8_0, v_block, false, 7, 32, d));
+		shows = shows && shown;
+	}
+	tap_ok(shows, "%s kv_store q8_0: numbers that are not finite do not become such",
+		   l3_cpu_name(kernels->features));
 }
 
 static void
@@ -243,9 +345,12 @@ check_attention(const L3Kernels *kernels)
 		{64, 64}, {128, 128}, {64, 64}, {128, 128}, {2, 1}, {6, 17}, {80, 80}, {96, 33}, {34, 66}, {512, 512}
 	};
 
-	for (int type = L3_KV_F16; type <= L3_KV_F32; type++)
+	for (int type = 0; type < L3_N_KV_TYPES; type++)
 		for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++)
 			check_attend_shape(kernels, (L3KvType) type, shapes[i][0], shapes[i][1]);
+	for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++)
+		check_q8_0_as_float(kernels, shapes[i][0], shapes[i][1]);
+	check_q8_0_not_finite(kernels);
 }
 
 #endif							/* ATTENTION_H */

@@ -175,27 +175,35 @@ bench_type(const L3Kernels *kernels, L3PackedType type, L3Pool *const pools[BENC
 
 /* One KV head's 16 rows (4 heads of 4 tokens) over 1024 positions, and 1 token. */
 static void
-bench_attend(const L3Kernels *kernels, int n_tokens)
+bench_attend(const L3Kernels *kernels, L3KvType type, int n_tokens)
 {
 	enum
 	{
 		HEADS = 4, DIM = 64, KEYS = 1024, BLOCKS = KEYS / L3_KV_BLOCK
 	};
-	L3AttendArgs args = {L3_KV_F16, DIM, DIM, HEADS * n_tokens, {0}, {0}, {0}, NULL, NULL};
+	size_t		tile = L3_KV_BLOCK * l3_kv_head_bytes(type, DIM);
+	L3AttendArgs args = {type, DIM, DIM, HEADS * n_tokens, {0}, {0}, {0}, NULL, NULL};
 	const void *k_blocks[BLOCKS];
 	const void *v_blocks[BLOCKS];
-	uint16_t   *kv = aligned_bytes(sizeof(uint16_t) * 2 * KEYS * DIM);
+	uint8_t    *kv = aligned_bytes(2 * BLOCKS * tile);
 	float	   *q = aligned_bytes(sizeof(float) * 2 * DIM * L3_ATTN_MAX_ROWS);
 	double		best = 1e9;
 
-	for (int i = 0; i < 2 * KEYS * DIM; i++)
-		kv[i] = l3_float_to_half(random_normal());
 	for (int i = 0; i < DIM * L3_ATTN_MAX_ROWS; i++)
 		q[i] = random_normal() / 8;
 	for (int b = 0; b < BLOCKS; b++)
 	{
-		k_blocks[b] = kv + (size_t) b * 2 * L3_KV_BLOCK * DIM;
-		v_blocks[b] = (const uint16_t *) k_blocks[b] + L3_KV_BLOCK * DIM;
+		float		head[2 * DIM];
+
+		k_blocks[b] = kv + (size_t) b * 2 * tile;
+		v_blocks[b] = kv + (size_t) b * 2 * tile + tile;
+		for (int slot = 0; slot < L3_KV_BLOCK; slot++)
+		{
+			for (int d = 0; d < 2 * DIM; d++)
+				head[d] = random_normal();
+			kernels->kv_store(type, kv + (size_t) b * 2 * tile, kv + (size_t) b * 2 * tile + tile,
+							  slot, head, DIM, head + DIM, DIM);
+		}
 	}
 	for (int r = 0; r < args.n_rows; r++)
 	{
@@ -213,8 +221,8 @@ bench_attend(const L3Kernels *kernels, int n_tokens)
 		t = seconds() - t;
 		best = t < best ? t : best;
 	}
-	printf("%-10s attend 4 heads of %d, %d tokens, %d keys: %.1f us, %.1f GFLOPS\n",
-		   l3_cpu_name(kernels->features), DIM, n_tokens, KEYS, best * 1e6,
+	printf("%-10s attend %s 4 heads of %d, %d tokens, %d keys: %.1f us, %.1f GFLOPS\n",
+		   l3_cpu_name(kernels->features), kv_type_names[type], DIM, n_tokens, KEYS, best * 1e6,
 		   4.0 * args.n_rows * KEYS * DIM / best * 1e-9);
 	free(q);
 	free(kv);
@@ -248,8 +256,11 @@ bench(const char *only)
 		l3_kernels_init(&kernels, features);
 		for (int type = 0; type < L3_N_PACKED_TYPES; type++)
 			bench_type(&kernels, (L3PackedType) type, pools);
-		bench_attend(&kernels, 1);
-		bench_attend(&kernels, 4);
+		for (int type = 0; type < L3_N_KV_TYPES; type++)
+		{
+			bench_attend(&kernels, (L3KvType) type, 1);
+			bench_attend(&kernels, (L3KvType) type, 4);
+		}
 	}
 	for (int t = 0; t < BENCH_THREADS; t++)
 		l3_pool_destroy(pools[t]);

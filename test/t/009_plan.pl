@@ -82,6 +82,21 @@ like($err, qr/truncated|incomplete/, 'and the message says so');
 make_model('q5_k.gguf', qw(--preset tiny --type q5_k --seed 2));
 like($node->safe_psql('postgres', "SELECT file_types || ' -> ' || packed_types FROM llama_model_plan('q5_k.gguf')"),
 	qr/Q5_K.*->.*Q8_K/, 'the plan shows widened types');
+
+# The plan counts keys and values as the setting has them, and the engine runs with it.
+make_model('chat.gguf', qw(--preset tiny --type q8_0 --chat llama31 --seed 3));
+my $ask = q{SELECT llama_load_model('chat.gguf') \gset
+	SELECT llama_classify_prob('The parcel never came.', ARRAY['delivery', 'praise'], model => 'chat')};
+my $f16 = $node->safe_psql('postgres', $ask);
+$node->append_conf('postgresql.conf', "llama3.kv_cache_type = 'q8_0'");
+$node->restart;
+is($node->safe_psql('postgres', "SELECT kv_bytes_per_token FROM llama_model_plan('8b-q8_0.gguf')"),
+	2 * 2 * 1024 * 32 * 17 / 32, 'in Q8_0 a token takes 8.5 of 16 bits');
+my $q8_0 = $node->safe_psql('postgres', $ask);
+like($q8_0, qr/^\{[-e.\d]+,[-e.\d]+\}$/, 'the engine answers with such a cache');
+isnt($q8_0, $f16, 'and from other numbers');
+$node->restart;
+is($node->safe_psql('postgres', $ask), $q8_0, 'and so again after a restart');
 $node->stop;
 
 done_testing();

@@ -195,6 +195,8 @@ test_all_same_answers(void)
 
 	test_same_answers("F32, KV in float", f32, L3_KV_F32, NULL, all, lengthof(all));
 	test_same_answers("F32, KV in half", f32, L3_KV_F16, NULL, few, lengthof(few));
+	test_same_answers("F32, KV in Q8_0", f32, L3_KV_Q8_0, NULL, few, lengthof(few));
+	test_same_answers("Q8_0, KV in Q8_0, AVX2", q8_0, L3_KV_Q8_0, "avx2", few, lengthof(few));
 	test_same_answers("Q8_0, KV in half", q8_0, L3_KV_F16, NULL, few, lengthof(few));
 	test_same_answers("Q8_0, KV in float, portable kernels", q8_0, L3_KV_F32, "generic", few, lengthof(few));
 	test_same_answers("BF16 tied, KV in half", bf16, L3_KV_F16, NULL, few, lengthof(few));

@@ -90,7 +90,7 @@ typedef struct Bench
  */
 
 static void
-open_bench(Bench *b, const L3Arena *arena, unsigned features, int n_threads)
+open_bench(Bench *b, const L3Arena *arena, L3KvType kv_type, unsigned features, int n_threads)
 {
 	L3EngineOptions options = fixture_options();
 	L3Error		err;
@@ -114,7 +114,7 @@ open_bench(Bench *b, const L3Arena *arena, unsigned features, int n_threads)
 
 	l3_kv_init(&b->kv, options.kv_cache_bytes);
 	b->kv.poison = true;
-	fixture_check(l3_kv_pool_create(&b->kv, &b->weights.hp, L3_KV_F16, &b->pool, &err), &err);
+	fixture_check(l3_kv_pool_create(&b->kv, &b->weights.hp, kv_type, &b->pool, &err), &err);
 	fixture_check(l3_kv_reserve(b->pool, N_PARTS * MAX_BLOCKS, &err), &err);
 	for (int p = 0; p < N_PARTS; p++)
 	{
@@ -212,7 +212,7 @@ nothing(int part, int offset)
 
 /* The step with the rows of this choice wanted. */
 static Outcome
-run(const L3Arena *arena, unsigned features, int n_threads, Choice choice)
+run(const L3Arena *arena, L3KvType kv_type, unsigned features, int n_threads, Choice choice)
 {
 	Bench		b;
 	Outcome		o = {0};
@@ -220,7 +220,7 @@ run(const L3Arena *arena, unsigned features, int n_threads, Choice choice)
 	size_t		n_embd;
 	size_t		n_ff;
 
-	open_bench(&b, arena, features, n_threads);
+	open_bench(&b, arena, kv_type, features, n_threads);
 	n_vocab = b.weights.hp.n_vocab;
 	n_embd = b.weights.hp.n_embd;
 	n_ff = b.weights.hp.n_ff;
@@ -378,16 +378,16 @@ count_differences(const Outcome *o, const Outcome *logits, const Outcome *states
 }
 
 static void
-compare(const char *what, const L3Arena *arena, unsigned features)
+compare(const char *what, const L3Arena *arena, L3KvType kv_type, unsigned features)
 {
 	const L3Hparams *hp = l3_arena_hparams(arena);
-	Outcome		logits = run(arena, features, 1, all_logits);
-	Outcome		states = run(arena, features, 1, all_states);
+	Outcome		logits = run(arena, kv_type, features, 1, all_logits);
+	Outcome		states = run(arena, kv_type, features, 1, all_states);
 
 	for (int c = 0; c < N_CHOICES; c++)
 	{
 		const char *name = choices[c].name;
-		Outcome		o = run(arena, features, c % 2 ? 1 : 3, choices[c].choice);
+		Outcome		o = run(arena, kv_type, features, c % 2 ? 1 : 3, choices[c].choice);
 		int			n = count_differences(&o, &logits, &states, hp);
 
 		tap_ok(n == 0, "%s, %s wanted: the same bits as with all wanted (%d of %d rows differ)",
@@ -412,7 +412,7 @@ check_work(void)
 	arena = fixture_arena(&hp, L3_Q8_0, 5);
 	for (int c = 0; c < N_CHOICES; c++)
 	{
-		Outcome		o = run(arena, l3_cpu_detect(), 1, choices[c].choice);
+		Outcome		o = run(arena, L3_KV_F16, l3_cpu_detect(), 1, choices[c].choice);
 
 		tap_ok(o.n_touched == o.n_wanted, "%s wanted: the last layer takes %d rows through its MLP (%d)",
 			   choices[c].name, o.n_wanted, o.n_touched);
@@ -429,7 +429,10 @@ main(void)
 	{
 		const char *name;
 		L3PackedType type;
-	}			types[] = {{"f32", L3_F32}, {"bf16", L3_BF16}, {"q8_0", L3_Q8_0}};
+		L3KvType	kv_type;
+	}			types[] = {
+		{"f32", L3_F32, L3_KV_F32}, {"bf16", L3_BF16, L3_KV_Q8_0}, {"q8_0", L3_Q8_0, L3_KV_F16}
+	};
 	L3Hparams	hp = fixture_hparams();
 
 	for (int c = 0; c < (int) (sizeof(cpus) / sizeof(cpus[0])); c++)
@@ -449,7 +452,7 @@ main(void)
 			char		what[64];
 
 			snprintf(what, sizeof(what), "%s, %s", cpus[c], types[t].name);
-			compare(what, arena, features);
+			compare(what, arena, types[t].kv_type, features);
 			free((void *) arena);
 		}
 	}

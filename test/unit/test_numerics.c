@@ -417,7 +417,8 @@ typedef struct Limits
  */
 static const Limits float_limits = {4e-11, 4e-12, 1e-4};	/* 1.2e-11	1.2e-12		0 */
 static const Limits float_f16_kv_limits = {3e-6, 3e-7, 0.02};	/* 1.1e-6	7.9e-8		0 */
-static const Limits quantised_limits = {6e-3, 5e-4, 2};		/* 2.0e-3	1.7e-4		0.70 */
+static const Limits float_q8_0_kv_limits = {5e-3, 2e-4, 1.5};	/* 1.5e-3	6.8e-5		0.48 */
+static const Limits quantised_limits = {6e-3, 5e-4, 2};		/* 2.5e-3	1.9e-4		0.70 */
 
 /* OpenBLAS takes the prompt's tokens as floats, generated ones are rounded. */
 static const Limits quantised_blas_limits = {4e-11, 4e-12, 2};	/* 1.1e-11	1.2e-12		0.40 */
@@ -439,6 +440,7 @@ typedef struct Case
 
 #define F32_KV	.kv_type = L3_KV_F32
 #define F16_KV	.kv_type = L3_KV_F16
+#define Q8_0_KV	.kv_type = L3_KV_Q8_0
 
 static const Case cases[] = {
 	/* Types, on the generator's default shape: GQA 4, untied. */
@@ -460,6 +462,10 @@ static const Case cases[] = {
 	{"q4_k_m tied", "--type q4_k_m --tied", F32_KV},
 	{"f32, f16 KV", "--type f32", F16_KV},
 	{"q8_0, f16 KV", "--type q8_0", F16_KV},
+	{"f32, q8_0 KV", "--type f32", Q8_0_KV},
+	{"q8_0, q8_0 KV", "--type q8_0", Q8_0_KV},
+	{"head_dim 128, q8_0 KV", "--heads 4 --kv-heads 1 --head-dim 128", Q8_0_KV},
+	{"ragged widths, q8_0 KV", "--embd 200 --heads 5 --kv-heads 1 --head-dim 26 --value-dim 80 --ff 331", Q8_0_KV},
 
 	/* Shapes, in F32 weights where an error cannot hide in rounding. */
 	{"GQA 1, head_dim 64", "--heads 4 --kv-heads 4 --head-dim 64", F32_KV},
@@ -618,16 +624,20 @@ compare_rounding(const char *name, const char *cpu, const Case *c, RefModel *m, 
 static const Limits *
 limits_of(const Case *c, const char *cpu, const RefModel *m)
 {
-	bool		f16_kv = c->kv_type == L3_KV_F16;
+	bool		blas = strcmp(cpu, "blas") == 0;
 
 	/* quantised at load: the reference has the weights before that */
-	if (c->quantize != L3_QUANTIZE_NONE)
+	if (c->quantize != L3_QUANTIZE_NONE || (m->quantised && !blas))
 		return &quantised_limits;
-	if (!m->quantised)
-		return f16_kv ? &float_f16_kv_limits : &float_limits;
-	if (strcmp(cpu, "blas") == 0)
-		return f16_kv ? &quantised_blas_f16_kv_limits : &quantised_blas_limits;
-	return &quantised_limits;
+	switch (c->kv_type)
+	{
+		case L3_KV_F16:
+			return blas && m->quantised ? &quantised_blas_f16_kv_limits : &float_f16_kv_limits;
+		case L3_KV_Q8_0:
+			return &float_q8_0_kv_limits;
+		default:
+			return blas && m->quantised ? &quantised_blas_limits : &float_limits;
+	}
 }
 
 static void

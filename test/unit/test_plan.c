@@ -122,6 +122,8 @@ test_options(void)
 		   "quantising at load shows in the packed types");
 	tap_ok(other.weight_bytes < plan.weight_bytes * 17 / 32 + (1 << 20), "and in the size: 8.5 of 16 bits");
 	tap_ok(other.kv_bytes_per_token == 2 * plan.kv_bytes_per_token, "KV in F32 takes twice as much");
+	plan_of(&t, L3_QUANTIZE_NONE, L3_KV_Q8_0, &other);
+	tap_ok(other.kv_bytes_per_token == plan.kv_bytes_per_token * 17 / 32, "KV in Q8_0 takes 8.5 of 16 bits");
 
 	/* Q5_K has no kernels of its own. */
 	t.type_tensor = "blk.0.attn_q.weight";

@@ -13,10 +13,27 @@
 #include "kernels/avx2.h"
 #include "kernels/quad.h"
 
-/* 8 elements of a block from element i on, of which n are there. */
+/* 8 int8 as floats. */
 TARGET2 INLINE __m256
-kv_load(L3KvType type, const void *block, size_t i, int n)
+load_bytes8(const void *src)
 {
+	return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(src)));
+}
+
+/* 8 elements of a block from element i on, of which n are there; scale is only of Q8_0. */
+TARGET2 INLINE __m256
+kv_load(L3KvType type, const void *block, size_t i, int n, __m256 scale)
+{
+	if (type == L3_KV_Q8_0)
+	{
+		int8_t		part[8] = {0};
+
+		if (n >= 8)
+			return _mm256_mul_ps(load_bytes8((const int8_t *) block + i), scale);
+		for (int j = 0; j < n; j++)
+			part[j] = ((const int8_t *) block)[i + j];
+		return _mm256_mul_ps(load_bytes8(part), scale);
+	}
 	if (type == L3_KV_F32)
 		return n >= 8 ? _mm256_loadu_ps((const float *) block + i) :
 			_mm256_maskload_ps((const float *) block + i, first_lanes(n));
@@ -31,6 +48,28 @@ kv_load(L3KvType type, const void *block, size_t i, int n)
 	return load_halves8((const uint16_t *) block + i);
 }
 
+/* Scales of 8 of a key block's positions from slot on, for the group of dimensions that begins at d. */
+TARGET2 INLINE __m256
+key_scales(L3KvType type, const void *k_block, int head_dim, int d, int slot)
+{
+	const uint16_t *scales = (const uint16_t *) ((const int8_t *) k_block + (size_t) head_dim * L3_KV_BLOCK);
+
+	if (type != L3_KV_Q8_0)
+		return _mm256_setzero_ps();
+	return load_halves8(scales + d / L3_KV_GROUP * L3_KV_BLOCK + slot);
+}
+
+/* The scale of a value's group of dimensions, in all lanes. */
+TARGET2 INLINE __m256
+value_scale(L3KvType type, const void *v_block, int value_dim, int slot, int d)
+{
+	const uint16_t *scales = (const uint16_t *) ((const int8_t *) v_block + (size_t) value_dim * L3_KV_BLOCK);
+
+	if (type != L3_KV_Q8_0)
+		return _mm256_setzero_ps();
+	return _mm256_cvtph_ps(_mm_set1_epi16((short) scales[slot * l3_kv_groups((size_t) value_dim) + d / L3_KV_GROUP]));
+}
+
 TARGET2 INLINE void
 block_scores(const L3KvType type, const int R, const L3AttendArgs *args, int block, int at, Quad *quad)
 {
@@ -40,18 +79,25 @@ block_scores(const L3KvType type, const int R, const L3AttendArgs *args, int blo
 	UNROLL
 	for (int r = 0; r < R; r++)
 		score[r][0] = score[r][1] = _mm256_setzero_ps();
-	for (int d = 0; d < args->head_dim; d++)
+	for (int d0 = 0; d0 < args->head_dim; d0 += L3_KV_GROUP)
 	{
-		__m256		a = kv_load(type, k, (size_t) d * L3_KV_BLOCK, 8);
-		__m256		b = kv_load(type, k, (size_t) d * L3_KV_BLOCK + 8, 8);
+		int			d1 = d0 + L3_KV_GROUP < args->head_dim ? d0 + L3_KV_GROUP : args->head_dim;
+		__m256		scale_a = key_scales(type, k, args->head_dim, d0, 0);
+		__m256		scale_b = key_scales(type, k, args->head_dim, d0, 8);
 
-		UNROLL
-		for (int r = 0; r < R; r++)
+		for (int d = d0; d < d1; d++)
 		{
-			__m256		q = _mm256_set1_ps(quad->q[r][d]);
+			__m256		a = kv_load(type, k, (size_t) d * L3_KV_BLOCK, 8, scale_a);
+			__m256		b = kv_load(type, k, (size_t) d * L3_KV_BLOCK + 8, 8, scale_b);
 
-			score[r][0] = _mm256_fmadd_ps(q, a, score[r][0]);
-			score[r][1] = _mm256_fmadd_ps(q, b, score[r][1]);
+			UNROLL
+			for (int r = 0; r < R; r++)
+			{
+				__m256		q = _mm256_set1_ps(quad->q[r][d]);
+
+				score[r][0] = _mm256_fmadd_ps(q, a, score[r][0]);
+				score[r][1] = _mm256_fmadd_ps(q, b, score[r][1]);
+			}
 		}
 	}
 	UNROLL
@@ -112,8 +158,9 @@ add_values(const L3KvType type, const int R, const L3AttendArgs *args, const Qua
 	{
 		const void *v = args->v_blocks[block0 + j / L3_KV_BLOCK];
 		size_t		at = (size_t) (j % L3_KV_BLOCK) * args->value_dim + d;
-		__m256		a = kv_load(type, v, at, n);
-		__m256		b = kv_load(type, v, at + 8, n - 8);
+		__m256		scale = value_scale(type, v, args->value_dim, j % L3_KV_BLOCK, d);
+		__m256		a = kv_load(type, v, at, n, scale);
+		__m256		b = kv_load(type, v, at + 8, n - 8, scale);
 
 		UNROLL
 		for (int r = 0; r < R; r++)
@@ -227,12 +274,25 @@ attend_f32_4(const L3AttendArgs *args, Quad *quad)
 	attend_rows(L3_KV_F32, QUAD, args, quad);
 }
 
+TARGET2 static void
+attend_q8_0_1(const L3AttendArgs *args, Quad *quad)
+{
+	attend_rows(L3_KV_Q8_0, 1, args, quad);
+}
+
+TARGET2 static void
+attend_q8_0_4(const L3AttendArgs *args, Quad *quad)
+{
+	attend_rows(L3_KV_Q8_0, QUAD, args, quad);
+}
+
 static void
 attend(const L3AttendArgs *args)
 {
-	static const AttendQuadFn fns[2][2] = {
+	static const AttendQuadFn fns[L3_N_KV_TYPES][2] = {
 		[L3_KV_F16] = {attend_f16_1, attend_f16_4},
-		[L3_KV_F32] = {attend_f32_1, attend_f32_4}
+		[L3_KV_F32] = {attend_f32_1, attend_f32_4},
+		[L3_KV_Q8_0] = {attend_q8_0_1, attend_q8_0_4}
 	};
 
 	attend_by_quads(args, fns);

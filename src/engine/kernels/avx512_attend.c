@@ -19,13 +19,42 @@
 
 #define SPLIT_BLOCKS	(L3_ATTN_SPLIT / L3_KV_BLOCK)
 
-/* Up to 16 elements of a block from element i on. */
+/* Up to 16 elements of a block from element i on; scale is only of Q8_0. */
 TARGET512 INLINE __m512
-kv_load(L3KvType type, const void *block, size_t i, __mmask16 mask)
+kv_load(L3KvType type, const void *block, size_t i, __mmask16 mask, __m512 scale)
 {
 	if (type == L3_KV_F32)
 		return _mm512_maskz_loadu_ps(mask, (const float *) block + i);
+	if (type == L3_KV_Q8_0)
+	{
+		__m128i		q = _mm_maskz_loadu_epi8(mask, (const int8_t *) block + i);
+
+		return _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(q)), scale);
+	}
 	return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, (const uint16_t *) block + i));
+}
+
+/* Scales of a key block's 16 positions for the group of dimensions that begins at d. */
+TARGET512 INLINE __m512
+key_scales(L3KvType type, const void *k_block, int head_dim, int d)
+{
+	const int8_t *scales = (const int8_t *) k_block + (size_t) head_dim * L3_KV_BLOCK;
+
+	if (type != L3_KV_Q8_0)
+		return _mm512_setzero_ps();
+	return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *) scales + d / L3_KV_GROUP));
+}
+
+/* The scale of a value's group of dimensions, in all lanes. */
+TARGET512 INLINE __m512
+value_scale(L3KvType type, const void *v_block, int value_dim, int slot, int d)
+{
+	const uint16_t *scales = (const uint16_t *) ((const int8_t *) v_block + (size_t) value_dim * L3_KV_BLOCK);
+	size_t		group = slot * l3_kv_groups((size_t) value_dim) + d / L3_KV_GROUP;
+
+	if (type != L3_KV_Q8_0 || d >= value_dim)
+		return _mm512_setzero_ps();
+	return _mm512_cvtph_ps(_mm256_set1_epi16((short) scales[group]));
 }
 
 /* Scores of a split of 64 positions; those past the last block mean nothing. */
@@ -44,16 +73,25 @@ split_scores(const L3KvType type, const int R, const L3AttendArgs *args, int blo
 		for (int r = 0; r < R; r++)
 			score[r][b] = _mm512_setzero_ps();
 	}
-	for (int d = 0; d < args->head_dim; d++)
+	for (int d0 = 0; d0 < args->head_dim; d0 += L3_KV_GROUP)
 	{
+		int			d1 = d0 + L3_KV_GROUP < args->head_dim ? d0 + L3_KV_GROUP : args->head_dim;
+		__m512		scale[SPLIT_BLOCKS];
+
 		UNROLL
 		for (int b = 0; b < SPLIT_BLOCKS; b++)
+			scale[b] = key_scales(type, k[b], args->head_dim, d0);
+		for (int d = d0; d < d1; d++)
 		{
-			__m512		key = kv_load(type, k[b], (size_t) d * L3_KV_BLOCK, 0xFFFF);
-
 			UNROLL
-			for (int r = 0; r < R; r++)
-				score[r][b] = _mm512_fmadd_ps(_mm512_set1_ps(quad->q[r][d]), key, score[r][b]);
+			for (int b = 0; b < SPLIT_BLOCKS; b++)
+			{
+				__m512		key = kv_load(type, k[b], (size_t) d * L3_KV_BLOCK, 0xFFFF, scale[b]);
+
+				UNROLL
+				for (int r = 0; r < R; r++)
+					score[r][b] = _mm512_fmadd_ps(_mm512_set1_ps(quad->q[r][d]), key, score[r][b]);
+			}
 		}
 	}
 	UNROLL
@@ -106,12 +144,17 @@ add_values(const L3KvType type, const int R, const L3AttendArgs *args, const Qua
 	for (int j = j0; j < j1; j++)
 	{
 		const void *v = args->v_blocks[block0 + j / L3_KV_BLOCK];
-		size_t		at = (size_t) (j % L3_KV_BLOCK) * args->value_dim + d;
+		int			slot = j % L3_KV_BLOCK;
+		size_t		at = (size_t) slot * args->value_dim + d;
+		__m512		scale[2] = {
+			value_scale(type, v, args->value_dim, slot, d),
+			value_scale(type, v, args->value_dim, slot, d + L3_KV_GROUP)
+		};
 
 		UNROLL
 		for (int i = 0; i < 4; i++)
 		{
-			__m512		value = kv_load(type, v, at + i * 16, mask[i]);
+			__m512		value = kv_load(type, v, at + i * 16, mask[i], scale[i / 2]);
 
 			UNROLL
 			for (int r = 0; r < R; r++)
@@ -231,12 +274,25 @@ attend_f32_4(const L3AttendArgs *args, Quad *quad)
 	attend_rows(L3_KV_F32, QUAD, args, quad);
 }
 
+TARGET512 static void
+attend_q8_0_1(const L3AttendArgs *args, Quad *quad)
+{
+	attend_rows(L3_KV_Q8_0, 1, args, quad);
+}
+
+TARGET512 static void
+attend_q8_0_4(const L3AttendArgs *args, Quad *quad)
+{
+	attend_rows(L3_KV_Q8_0, QUAD, args, quad);
+}
+
 static void
 attend(const L3AttendArgs *args)
 {
-	static const AttendQuadFn fns[2][2] = {
+	static const AttendQuadFn fns[L3_N_KV_TYPES][2] = {
 		[L3_KV_F16] = {attend_f16_1, attend_f16_4},
-		[L3_KV_F32] = {attend_f32_1, attend_f32_4}
+		[L3_KV_F32] = {attend_f32_1, attend_f32_4},
+		[L3_KV_Q8_0] = {attend_q8_0_1, attend_q8_0_4}
 	};
 
 	attend_by_quads(args, fns);

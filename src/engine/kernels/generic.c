@@ -64,11 +64,53 @@ swiglu(float *gate, const float *up, int n)
 		gate[i] = gate[i] / (1.0f + l3_expf(-gate[i])) * up[i];
 }
 
+/* The dim numbers of a head to int8, q_step apart, and scales, scale_step apart. */
+static void
+store_q8_0(const float *x, int dim, int8_t *q, int q_step, uint16_t *scale, int scale_step)
+{
+	for (int first = 0; first < dim; first += L3_KV_GROUP, scale += scale_step)
+	{
+		int			end = first + L3_KV_GROUP < dim ? first + L3_KV_GROUP : dim;
+		uint32_t	max_bits = 0;
+		float		step;
+
+		/* Magnitudes compare as integers do, and a NaN is larger than all, so that it shows. */
+		for (int d = first; d < end; d++)
+		{
+			uint32_t	bits = l3_float_to_bits(x[d]) & 0x7FFFFFFF;
+
+			max_bits = bits > max_bits ? bits : max_bits;
+		}
+		*scale = l3_float_to_half(l3_bits_to_float(max_bits) / 127.0f);
+		step = l3_half_to_float(*scale);
+		for (int d = first; d < end; d++)
+		{
+			float		v = step != 0 ? x[d] / step : 0;
+
+			/* Scales below 2^-14 are coarse; NaN becomes 127. */
+			v = v < 127.0f ? v : 127.0f;
+			v = v > -127.0f ? v : -127.0f;
+			q[(size_t) d * q_step] = (int8_t) ((v + L3_ROUND_MAGIC_F) - L3_ROUND_MAGIC_F);
+		}
+	}
+}
+
 void
 l3_generic_kv_store(L3KvType type, void *k_block, void *v_block, int slot,
 					const float *key, int head_dim, const float *value, int value_dim)
 {
-	if (type == L3_KV_F32)
+	if (type == L3_KV_Q8_0)
+	{
+		int8_t	   *k = k_block;
+		int8_t	   *v = v_block;
+		size_t		v_groups = l3_kv_groups((size_t) value_dim);
+
+		store_q8_0(key, head_dim, k + slot, L3_KV_BLOCK,
+				   (uint16_t *) (k + (size_t) head_dim * L3_KV_BLOCK) + slot, L3_KV_BLOCK);
+		store_q8_0(value, value_dim, v + (size_t) slot * value_dim, 1,
+				   (uint16_t *) (v + (size_t) value_dim * L3_KV_BLOCK) + slot * v_groups, 1);
+	}
+	else if (type == L3_KV_F32)
 	{
 		float	   *k = (float *) k_block + slot;
 		float	   *v = (float *) v_block + (size_t) slot * value_dim;
@@ -89,9 +131,16 @@ l3_generic_kv_store(L3KvType type, void *k_block, void *v_block, int slot,
 	}
 }
 
+/* Number i of a block of n, whose scale is number group of the block's. */
 static inline float
-kv_load(L3KvType type, const void *block, size_t i)
+kv_load(L3KvType type, const void *block, size_t i, size_t n, size_t group)
 {
+	if (type == L3_KV_Q8_0)
+	{
+		const uint16_t *scales = (const uint16_t *) ((const int8_t *) block + n);
+
+		return (float) ((const int8_t *) block)[i] * l3_half_to_float(scales[group]);
+	}
 	return type == L3_KV_F32 ? ((const float *) block)[i] :
 		l3_half_to_float(((const uint16_t *) block)[i]);
 }
@@ -101,12 +150,15 @@ static void
 block_scores(const L3AttendArgs *args, const float *q, const void *k_block,
 			 float scores[L3_KV_BLOCK])
 {
+	size_t		n = (size_t) args->head_dim * L3_KV_BLOCK;
+
 	for (int j = 0; j < L3_KV_BLOCK; j++)
 		scores[j] = 0;
 	for (int d = 0; d < args->head_dim; d++)
 		for (int j = 0; j < L3_KV_BLOCK; j++)
-			scores[j] = l3_madd(q[d], kv_load(args->kv_type, k_block,
-											  (size_t) d * L3_KV_BLOCK + j), scores[j]);
+			scores[j] = l3_madd(q[d], kv_load(args->kv_type, k_block, (size_t) d * L3_KV_BLOCK + j, n,
+											  (size_t) (d / L3_KV_GROUP) * L3_KV_BLOCK + j),
+								scores[j]);
 }
 
 /*
@@ -141,9 +193,12 @@ attend_split(const L3AttendArgs *args, int row, int first, float *max, float *su
 	{
 		const void *v = args->v_blocks[(first + j) / L3_KV_BLOCK];
 		size_t		at = (size_t) (j % L3_KV_BLOCK) * args->value_dim;
+		size_t		group = (size_t) (j % L3_KV_BLOCK) * l3_kv_groups((size_t) args->value_dim);
 
 		for (int d = 0; d < args->value_dim; d++)
-			out[d] = l3_madd(scores[j], kv_load(args->kv_type, v, at + d), out[d]);
+			out[d] = l3_madd(scores[j], kv_load(args->kv_type, v, at + d,
+												(size_t) args->value_dim * L3_KV_BLOCK,
+												group + d / L3_KV_GROUP), out[d]);
 	}
 	*sum = (first == 0 ? 0 : *sum * shrink) + tree_sum(scores, L3_ATTN_SPLIT);
 	*max = new_max;

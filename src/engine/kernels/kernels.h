@@ -29,6 +29,7 @@
 
 #define L3_ACT_GROUP		32	/* k values that share an activation scale */
 #define L3_KV_BLOCK			16	/* positions in a KV block */
+#define L3_KV_GROUP			32	/* dimensions of a head that share a scale in Q8_0 */
 #define L3_ATTN_SPLIT		64	/* positions whose softmax is merged at once */
 #define L3_ATTN_MAX_ROWS	16	/* query rows of one attend call */
 
@@ -62,13 +63,30 @@ size_t		l3_act_bytes(int m, int k);
 /* Point act into mem (64-byte aligned, l3_act_bytes) and at x. */
 void		l3_act_init(L3Act *act, void *mem, int m, int k, const float *x, int ldx);
 
+static inline size_t
+l3_kv_groups(size_t dim)
+{
+	return (dim + L3_KV_GROUP - 1) / L3_KV_GROUP;
+}
+
+/* Bytes of one position's key or value of one KV head, of dim dimensions. */
+static inline size_t
+l3_kv_head_bytes(L3KvType type, size_t dim)
+{
+	if (type == L3_KV_Q8_0)
+		return dim + l3_kv_groups(dim) * sizeof(uint16_t);
+	return dim * (type == L3_KV_F32 ? sizeof(float) : sizeof(uint16_t));
+}
+
 /*
  * Attention of up to 16 query rows over the KV blocks of one sequence, for one
  * KV head.  Row r sees keys 0 .. n_keys[r] - 1.
  *	k_blocks[b]: keys 16b .. 16b+15, layout [head_dim][16]
  *	v_blocks[b]: values of the same, layout [16][value_dim]
- * in half or float as kv_type says.  q rows are scaled by 1/sqrt(head_dim) and
- * rotated already.
+ * in half or float as kv_type says.  For Q8_0 these are int8, and scales in
+ * half stand behind them, [head_dim / 32][16] and [16][value_dim / 32] (rounded
+ * up); int8 times scale is exact in float, and all else is done with it as if
+ * that were stored.  q rows are scaled by 1/sqrt(head_dim) and rotated already.
  *
  * score = chain over d of fused multiply-adds.  Softmax is the exact online
  * form: positions are taken in splits of 64 from position 0, each split's
@@ -128,7 +146,9 @@ typedef struct L3Kernels
 
 	/*
 	 * Store one position's key and value head (head_dim, value_dim floats) into
-	 * slot (0..15) of its block, layouts as in L3AttendArgs.
+	 * slot (0..15) of its block, layouts as in L3AttendArgs.  Q8_0: per group of
+	 * 32 dimensions, scale = max|x| / 127 rounded to half, and int8 = x / scale
+	 * rounded to nearest even, within -127 .. 127.
 	 */
 	void		(*kv_store) (L3KvType type, void *k_block, void *v_block, int slot,
 							 const float *key, int head_dim,

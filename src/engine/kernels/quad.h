@@ -35,7 +35,7 @@ typedef void (*AttendQuadFn) (const L3AttendArgs *args, Quad *quad);
 
 /* fns[kv_type][0] takes a single row, [1] up to four. */
 static inline void
-attend_by_quads(const L3AttendArgs *args, const AttendQuadFn fns[2][2])
+attend_by_quads(const L3AttendArgs *args, const AttendQuadFn fns[L3_N_KV_TYPES][2])
 {
 	for (int row = 0; row < args->n_rows; row += QUAD)
 	{

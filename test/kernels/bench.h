@@ -2,7 +2,7 @@
  *
  * bench.h
  *	  Timing of the matrix products and of attention, beside the measured
- *	  read bandwidth of the memory.
+ *	  read bandwidth of the memory and rates of the instructions.
  *
  *-------------------------------------------------------------------------
  */
@@ -96,6 +96,67 @@ bench_bandwidth(L3Pool *const pools[BENCH_THREADS])
 	printf("\n");
 	free(memory);
 }
+
+#if defined(__x86_64__)
+
+/* Ten independent accumulators: more than latency times units. */
+#define TEN(step)	step(0) step(1) step(2) step(3) step(4) step(5) step(6) step(7) step(8) step(9)
+#define MADDUBS(i)	"vpmaddubsw %%ymm14, %%ymm15, %%ymm13\n vpaddw %%ymm13, %%ymm" #i ", %%ymm" #i "\n"
+#define MADD(i)		"vpmaddwd %%ymm14, %%ymm15, %%ymm13\n vpaddd %%ymm13, %%ymm" #i ", %%ymm" #i "\n"
+#define FMA256(i)	"vfmadd231ps %%ymm14, %%ymm15, %%ymm" #i "\n"
+#define FMA512(i)	"vfmadd231ps %%zmm14, %%zmm15, %%zmm" #i "\n"
+#define DPBUSD(i)	"vpdpbusd %%zmm14, %%zmm15, %%zmm" #i "\n"
+#define DPBF16(i)	"vdpbf16ps %%zmm14, %%zmm15, %%zmm" #i "\n"
+
+#define RATE_STEPS		2000	/* of ten, some 10 us */
+#define RATE_ROUNDS		2000
+
+/* The best rate in G operations a second; each step does ops of them. */
+#define PRINT_RATE(name, step, ops) \
+	do { \
+		double		best = 1e9; \
+		for (int i = 0; i < RATE_ROUNDS; i++) \
+		{ \
+			double		t = seconds(); \
+			for (int j = 0; j < RATE_STEPS; j++) \
+				__asm__ volatile(TEN(step) : : : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", \
+								 "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm13", "xmm14", "xmm15"); \
+			t = seconds() - t; \
+			best = t < best ? t : best; \
+		} \
+		printf("  %s %.0f", name, 10.0 * RATE_STEPS * (ops) / best * 1e-9); \
+	} while (0)
+
+/* What the products could reach, on one thread. */
+static void
+bench_instructions(void)
+{
+	printf("instructions, GOPS of one thread:");
+	if (__builtin_cpu_supports("avx2"))
+	{
+		PRINT_RATE("VPMADDUBSW + VPADDW", MADDUBS, 64);
+		PRINT_RATE("VPMADDWD + VPADDD", MADD, 32);
+		PRINT_RATE("VFMADD ymm", FMA256, 16);
+	}
+	if (__builtin_cpu_supports("avx512f"))
+		PRINT_RATE("VFMADD zmm", FMA512, 32);
+	if (__builtin_cpu_supports("avx512vnni"))
+		PRINT_RATE("VPDPBUSD zmm", DPBUSD, 128);
+	if (__builtin_cpu_supports("avx512bf16"))
+		PRINT_RATE("VDPBF16PS zmm", DPBF16, 64);
+	if (__builtin_cpu_supports("avx"))
+		__asm__ volatile("vzeroupper");
+	printf("\n");
+}
+
+#else
+
+static void
+bench_instructions(void)
+{
+}
+
+#endif							/* __x86_64__ */
 
 /* Seconds for one product of m rows, the matrices taken in turn. */
 static double
@@ -244,6 +305,7 @@ bench(const char *only)
 	printf("N = %d, K = %d; best of %g s, one task is %d panels\n", BENCH_N, BENCH_K,
 		   BENCH_SECONDS, BENCH_PANELS);
 	bench_bandwidth(pools);
+	bench_instructions();
 	for (size_t i = 0; i < sizeof(levels) / sizeof(levels[0]); i++)
 	{
 		unsigned	features;

@@ -174,6 +174,8 @@ l3_engine_attach(L3Engine *engine, const L3Arena *arena, const L3Tokenizer *tok,
 	model->engine = engine;
 	model->tok = tok;
 	model->grammars.tok = tok;
+	model->draft_rows = l3_arena_weight_bytes(arena) < L3_CACHED_BYTES ? L3_DRAFT_ROWS_CACHED :
+		L3_DRAFT_ROWS;
 	status = l3_weights_open(arena, &model->weights, err);
 	if (status == L3_OK)
 	{

@@ -20,7 +20,7 @@
 
 /*
  * Tokens of a draft, at most.  With the last token they are 16 rows: where the
- * time of a step begins to grow as fast as its rows (scheduler.c).
+ * time of a step begins to grow as fast as its rows (L3_DRAFT_ROWS).
  */
 #define L3_LOOKUP_MAX_DRAFT	15
 

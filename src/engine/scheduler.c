@@ -31,16 +31,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/*
- * Decoding sequences and their drafts together have at most so many rows.  The
- * time of a step hardly grows with its first rows, as reading the weights is
- * what takes long, and for 16 still by far less than theirs; then each row costs
- * what it would in a step of its own.  1B shape in Q8_0 (avx512vnni, one thread,
- * CPU time of "decode S 1 N" in test/bench/engine.c): steps of 1, 2, 4, 8, 16,
- * 24 and 32 rows take 1, 1.07, 1.3, 2.5, 3.0, 3.8 and 5.2 times as long.
- */
-#define DRAFT_STEP_ROWS	16
-
 /* ----------------------------------------------------------------
  *		KV blocks of a sequence
  * ----------------------------------------------------------------
@@ -307,10 +297,10 @@ add_label_paths(L3Engine *engine, const L3Model *model, int32_t room, int32_t mo
  * and only so many that the logits of the whole step stay in their buffer.
  */
 static int32_t
-draft_room(const L3Engine *engine, int32_t n_decoding)
+draft_room(const L3Engine *engine, const L3Model *model, int32_t n_decoding)
 {
 	const L3Batch *batch = &engine->batch;
-	int32_t		room = DRAFT_STEP_ROWS;
+	int32_t		room = model->draft_rows;
 
 	if (n_decoding == 0)
 		return 0;
@@ -341,7 +331,7 @@ build_batch(L3Engine *engine, const L3Model *model)
 	add_prompts(engine, model, max_prefill - batch->n_rows, max_spans - batch->n_spans);
 	batch->n_prefill = batch->n_rows;
 
-	room = draft_room(engine, n_decoding);
+	room = draft_room(engine, model, n_decoding);
 	for (L3Sequence *seq = engine->ring.next; seq != &engine->ring; seq = seq->next)
 		if (seq->model == model && is_decoding(seq))
 		{

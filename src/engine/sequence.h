@@ -37,6 +37,21 @@
 #include "score.h"
 #include "stops.h"
 
+/*
+ * Decoding sequences and their drafts together have at most so many rows in a
+ * step.  Where reading the weights from memory is what takes long, the time of a
+ * step hardly grows with its first rows, and for 16 still by far less than
+ * theirs; then each row costs what it would in a step of its own.  1B shape in
+ * Q8_0 (avx512vnni, one thread, CPU time of "decode S 1 N" in
+ * test/bench/engine.c): steps of 1, 2, 4, 8, 16, 24 and 32 rows take 1, 1.07,
+ * 1.3, 2.5, 3.0, 3.8 and 5.2 times as long.  Weights that the CPU's caches hold
+ * are another matter: 1, 1.5, 2.4, 4.6 and 10 times for 1, 2, 4, 8 and 16 rows
+ * of the demonstration model.
+ */
+#define L3_DRAFT_ROWS			16
+#define L3_DRAFT_ROWS_CACHED	4
+#define L3_CACHED_BYTES			(UINT64_C(64) << 20)
+
 struct L3Model
 {
 	L3Engine   *engine;
@@ -47,6 +62,7 @@ struct L3Model
 	L3Workspace ws;				/* the engine's memory in this model's layout */
 	L3Grammars	grammars;
 	int32_t		max_context;
+	int32_t		draft_rows;		/* L3_DRAFT_ROWS, or as few as caches ask for */
 	int32_t		n_sequences;
 };
 

@@ -50,7 +50,8 @@ sub ask
 {
 	my ($question, $lookup) = @_;
 	my @before = counters();
-	local $ENV{PGOPTIONS} = "-c llama3.enable_prompt_lookup=$lookup";
+	# one at a time: among many there are no drafts
+	local $ENV{PGOPTIONS} = "-c llama3.enable_prompt_lookup=$lookup -c llama3.enable_batching=off";
 	my $rows = $node->safe_psql('postgres', "SELECT id, $questions{$question} FROM package ORDER BY id");
 	my @after = counters();
 	return ($rows, $after[0] - $before[0], $after[1] - $before[1]);

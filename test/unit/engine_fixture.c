@@ -267,6 +267,7 @@ rig_open(Rig *rig, const L3Arena *arena, L3EngineOptions options, const L3Tokeni
 	fixture_check(l3_engine_create(&options, &rig->engine, &err), &err);
 	fixture_check(l3_engine_attach(rig->engine, arena, tok, &rig->model, &err), &err);
 	rig->engine->kv.poison = true;
+	rig->model->draft_rows = L3_DRAFT_ROWS;
 }
 
 void

@@ -74,7 +74,10 @@ typedef struct Rig
 	L3Model    *model;
 } Rig;
 
-/* tok may be NULL.  New KV blocks are filled with NaN, so that reading what was not written shows. */
+/*
+ * tok may be NULL.  New KV blocks are filled with NaN, so that reading what was
+ * not written shows; drafts are as long as those of large models.
+ */
 void		rig_open(Rig *rig, const L3Arena *arena, L3EngineOptions options,
 					 const L3Tokenizer *tok);
 void		rig_close(Rig *rig);

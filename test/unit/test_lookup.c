@@ -520,6 +520,15 @@ test_full_batch(const L3Arena *arena)
 	(void) count_steps(&rig, jobs, 2, &prompt);
 	tap_ok(drafts(&rig).n_drafted_tokens > 0, "and drafts again when they are few");
 	rig_close(&rig);
+
+	/* as the tiny model would have it by itself */
+	rig_open(&rig, arena, options, tok);
+	rig.model->draft_rows = L3_DRAFT_ROWS_CACHED;
+	(void) count_steps(&rig, jobs, 3, &prompt);
+	tap_ok(drafts(&rig).n_drafted_tokens == 0, "with weights that caches hold three are many");
+	(void) count_steps(&rig, jobs, 1, &prompt);
+	tap_ok(drafts(&rig).n_drafted_tokens > 0, "and one is few");
+	rig_close(&rig);
 	free(jobs);
 }
 

@@ -17,6 +17,8 @@
  *	mixed S N P			the same of S sequences of N tokens, while one more
  *						prompt of P tokens is computed
  *	embed N LOW HIGH	embeddings of N texts of LOW .. HIGH tokens
+ *	lookup 0 or 1		without or, from now on, with prompt lookup; prints what
+ *						it did so far: "DRAFTED ACCEPTED" tokens
  *	machine				"BANDWIDTH INT8-RATE", bytes and operations per second
  *
  * Tokens are drawn anew for each command, and the prefix cache is off: nothing
@@ -45,6 +47,7 @@ typedef struct Run
 static Loaded loaded;
 static L3Pool *pool;
 static uint32_t seed = 1;
+static bool prompt_lookup;
 
 static int32_t
 random_token(void)
@@ -85,6 +88,7 @@ submit(L3Request *request, Run *run, int n_prompt, int n_out)
 	request->sampling.top_p = 1;
 	request->sampling.repeat_penalty = 1;
 	request->ignore_stop_tokens = true;
+	request->prompt_lookup = prompt_lookup;
 	if (n_out > 0)
 		request->out_tokens = bench_alloc((size_t) n_out * sizeof(int32_t));
 	else
@@ -171,6 +175,18 @@ embed(int n, int low, int high)
 	return bench_now() - start;
 }
 
+/* With prompt lookup from now on, or without; what it did so far. */
+static void
+set_lookup(bool on)
+{
+	L3EngineStats stats;
+
+	prompt_lookup = on;
+	l3_engine_stats(loaded.engine, &stats);
+	printf("%llu %llu\n", (unsigned long long) stats.n_drafted_tokens,
+		   (unsigned long long) stats.n_accepted_tokens);
+}
+
 /* Obey one command; false when there is no such. */
 static bool
 obey(const char *line)
@@ -188,6 +204,8 @@ obey(const char *line)
 		printf("%.6f\n", decode(a, 8, b, c));
 	else if (sscanf(line, "embed %d %d %d", &a, &b, &c) == 3 && a > 0 && a <= MAX_SEQUENCES && b > 0 && c >= b)
 		printf("%.6f\n", embed(a, b, c));
+	else if (sscanf(line, "lookup %d", &a) == 1)
+		set_lookup(a != 0);
 	else if (strcmp(line, "machine\n") == 0)
 		printf("%.0f %.0f\n", machine_bandwidth(pool), machine_int8_rate(pool, &instruction));
 	else

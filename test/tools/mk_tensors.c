@@ -400,7 +400,10 @@ quantised_row(const MkOptions *o, const MkTensor *t, uint32_t row, uint8_t *out)
 void
 mk_tensor_row(const MkOptions *o, const MkTensor *t, uint32_t row, void *out)
 {
-	if (mk_types[t->type].d_offset >= 0)
+	/* what goes into the residual stream; all-zero bytes are zeros in every type */
+	if (o->echo && (strstr(t->name, "attn_output") != NULL || strstr(t->name, "ffn_down") != NULL))
+		memset(out, 0, mk_tensor_row_bytes(t));
+	else if (mk_types[t->type].d_offset >= 0)
 		quantised_row(o, t, row, out);
 	else
 	{

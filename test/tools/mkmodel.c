@@ -27,6 +27,7 @@ static const char usage[] =
 "            --rope-freqs --rope-factor X --rope-orig-ctx N (Llama 3.1 scaling)\n"
 "weights:    --type f32|f16|bf16|q8_0|q4_0|q4_1|q5_0|q5_1|q2_k|q3_k|q4_k|q5_k|q6_k|\n"
 "            iq4_nl|iq4_xs|q4_k_m --tensor-type NAME=TYPE --seed N\n"
+"            --echo (layers that add nothing: with --tied it repeats its last token)\n"
 "tokenizer:  --pre NAME --chat none|llama30|llama31|unknown --merge-pairs\n"
 "file:       --name TEXT --arch NAME --gguf-version 2|3 --alignment N --split N --header-only\n"
 "            --omit TENSOR --omit-key KEY\n"
@@ -83,6 +84,8 @@ set_flag(MkOptions *o, const char *name)
 		o->tied = false;
 	else if (strcmp(name, "--rope-freqs") == 0)
 		o->rope_scaled = true;
+	else if (strcmp(name, "--echo") == 0)
+		o->echo = true;
 	else if (strcmp(name, "--header-only") == 0)
 		o->header_only = true;
 	else if (strcmp(name, "--merge-pairs") == 0)

@@ -126,6 +126,7 @@ typedef struct MkOptions
 	MkType		type;			/* of matrices */
 	bool		mix_q4_k_m;		/* Q4_K, with Q6_K where Q4_K_M files have it */
 	uint64_t	seed;
+	bool		echo;			/* layers add nothing: answers repeat the last token */
 	int			n_overrides;	/* types of single tensors, by GGUF name */
 	const char *override_name[MK_MAX_OVERRIDES];
 	MkType		override_type[MK_MAX_OVERRIDES];

@@ -653,6 +653,7 @@ main(void)
 	test_same_answers("F32, KV in float", f32, L3_KV_F32, NULL);
 	test_same_answers("Q8_0, KV in half", q8_0, L3_KV_F16, NULL);
 #ifndef L3_SANITIZED
+	test_same_answers("F32, KV in 8 bits", f32, L3_KV_Q8_0, NULL);
 	test_same_answers("BF16 tied, KV in half", bf16, L3_KV_F16, NULL);
 	test_same_answers("Q8_0, portable kernels", q8_0, L3_KV_F32, "generic");
 	test_same_answers("F32, kernels of OpenBLAS", f32, L3_KV_F32, "blas");

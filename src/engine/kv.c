@@ -32,6 +32,9 @@
 /* A pool becomes accessible in steps of at least this much. */
 #define GROW_BYTES			((size_t) 16 << 20)
 
+/* Children of a block to look at for a common beginning. */
+#define MAX_CHILDREN_SEEN	8
+
 /* Bounds the block numbers and the bookkeeping of absurd limits. */
 #define MAX_POOL_BLOCKS		(1 << 24)
 
@@ -104,10 +107,12 @@ l3_kv_pool_create(L3Kv *kv, const L3Hparams *hparams, L3KvType type,
 	/* calloc leaves large tables untouched until they are used */
 	pool->blocks = calloc(n_blocks > 0 ? n_blocks : 1, sizeof(L3KvBlock));
 	pool->buckets = calloc(n_buckets, sizeof(int32_t));
-	if (pool->blocks == NULL || pool->buckets == NULL)
+	pool->children = calloc(n_buckets, sizeof(int32_t));
+	if (pool->blocks == NULL || pool->buckets == NULL || pool->children == NULL)
 	{
 		free(pool->blocks);
 		free(pool->buckets);
+		free(pool->children);
 		free(pool);
 		return l3_error(err, L3_ERR_MEMORY, "out of memory for the tables of %llu KV blocks",
 						(unsigned long long) n_blocks);
@@ -157,6 +162,7 @@ l3_kv_pool_destroy(L3KvPool *pool)
 		munmap(pool->base, (size_t) pool->n_blocks * pool->block_bytes);
 	free(pool->blocks);
 	free(pool->buckets);
+	free(pool->children);
 	free(pool);
 }
 
@@ -276,12 +282,16 @@ l3_kv_rereserve(L3KvPool *pool)
  * ----------------------------------------------------------------
  */
 
+static uint64_t
+hash_parent(uint64_t parent, uint64_t salt)
+{
+	return XXH3_64bits(&parent, sizeof(parent)) ^ salt;
+}
+
 uint64_t
 l3_kv_hash(uint64_t parent, uint64_t salt, const int32_t *tokens)
 {
-	uint64_t	seed = XXH3_64bits(&parent, sizeof(parent)) ^ salt;
-
-	return XXH3_64bits_withSeed(tokens, L3_KV_BLOCK * sizeof(int32_t), seed);
+	return XXH3_64bits_withSeed(tokens, L3_KV_BLOCK * sizeof(int32_t), hash_parent(parent, salt));
 }
 
 static bool
@@ -314,6 +324,60 @@ l3_kv_find(const L3KvPool *pool, uint64_t parent, uint64_t salt, const int32_t *
 	return find_hashed(pool, l3_kv_hash(parent, salt, tokens), parent, salt, tokens);
 }
 
+int32_t
+l3_kv_find_beginning(const L3KvPool *pool, uint64_t parent, uint64_t salt,
+					 const int32_t *tokens, int32_t n, int32_t *n_equal)
+{
+	int32_t		i = pool->children[hash_parent(parent, salt) & pool->bucket_mask] - 1;
+	int32_t		best = -1;
+
+	*n_equal = 0;
+	for (int seen = 0; i >= 0 && seen < MAX_CHILDREN_SEEN; seen++)
+	{
+		const L3KvBlock *block = &pool->blocks[i];
+		int32_t		equal = 0;
+
+		while (block->parent == parent && block->salt == salt && equal < n &&
+			   block->tokens[equal] == tokens[equal])
+			equal++;
+		if (equal > *n_equal)
+		{
+			*n_equal = equal;
+			best = i;
+		}
+		i = block->sibling_next;
+	}
+	return best;
+}
+
+/* Put a block first among the children of its parent. */
+static void
+link_child(L3KvPool *pool, int32_t number)
+{
+	L3KvBlock  *block = &pool->blocks[number];
+	int32_t    *first = &pool->children[hash_parent(block->parent, block->salt) & pool->bucket_mask];
+
+	block->sibling_prev = -1;
+	block->sibling_next = *first - 1;
+	if (block->sibling_next >= 0)
+		pool->blocks[block->sibling_next].sibling_prev = number;
+	*first = number + 1;
+}
+
+static void
+unlink_child(L3KvPool *pool, int32_t number)
+{
+	const L3KvBlock *block = &pool->blocks[number];
+
+	if (block->sibling_next >= 0)
+		pool->blocks[block->sibling_next].sibling_prev = block->sibling_prev;
+	if (block->sibling_prev >= 0)
+		pool->blocks[block->sibling_prev].sibling_next = block->sibling_next;
+	else
+		pool->children[hash_parent(block->parent, block->salt) & pool->bucket_mask] =
+			block->sibling_next + 1;
+}
+
 static void
 unpublish(L3KvPool *pool, int32_t number)
 {
@@ -330,6 +394,7 @@ unpublish(L3KvPool *pool, int32_t number)
 			i = pool->blocks[i].hash_next;
 		pool->blocks[i].hash_next = block->hash_next;
 	}
+	unlink_child(pool, number);
 	block->serial = 0;
 }
 
@@ -357,6 +422,7 @@ l3_kv_publish(L3KvPool *pool, int32_t number, uint64_t parent, uint64_t salt,
 	memcpy(block->tokens, tokens, sizeof(block->tokens));
 	block->hash_next = *bucket - 1;
 	*bucket = number + 1;
+	link_child(pool, number);
 	return number;
 }
 
@@ -473,6 +539,23 @@ l3_kv_ref(L3KvPool *pool, int32_t number)
 		pool->n_cached--;
 		pool->n_used++;
 	}
+}
+
+int32_t
+l3_kv_alloc_copy(L3KvPool *pool, int32_t from)
+{
+	const L3Kv *kv = pool->kv;
+	int32_t		number;
+
+	/* taken out of the cache it is one more than was reserved */
+	if (pool->blocks[from].refs == 0 &&
+		l3_kv_committed_bytes(kv) + pool->block_bytes > kv->limit)
+		return -1;
+	l3_kv_ref(pool, from);
+	number = l3_kv_alloc(pool);
+	l3_kv_copy(pool, number, from);
+	l3_kv_unref(pool, from);
+	return number;
 }
 
 bool

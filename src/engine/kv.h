@@ -15,6 +15,8 @@
  * prefix is the same.  A published block without references stays cached
  * until its memory is wanted; the least recently released goes first, and as
  * tables are released from their ends, children go before their parents.
+ * Where a prefix ends within a block, its beginning is copied from a published
+ * block with the same parent that begins with the same tokens.
  *
  * The bound.  All models together never hold more than the limit in blocks,
  * whatever their state.  A running request reserves what it may still need,
@@ -56,6 +58,8 @@ typedef struct L3KvBlock
 	int32_t		refs;
 	int32_t		next;			/* in the pool's free or cold list; -1: end */
 	int32_t		hash_next;		/* in its hash bucket; -1: end */
+	int32_t		sibling_prev;	/* in its parent's bucket of children; -1: end */
+	int32_t		sibling_next;
 	uint64_t	hash;
 	uint64_t	serial;			/* 0: not published */
 	uint64_t	parent;			/* serial of the block before; 0: the first */
@@ -87,6 +91,7 @@ struct L3KvPool
 	int32_t		n_reserved;
 	L3KvBlock  *blocks;			/* (n_blocks) */
 	int32_t    *buckets;		/* (bucket_mask + 1) block number + 1, or 0 */
+	int32_t    *children;		/* (bucket_mask + 1) the same, by the parent */
 	uint32_t	bucket_mask;
 };
 
@@ -134,6 +139,18 @@ uint64_t	l3_kv_hash(uint64_t parent, uint64_t salt, const int32_t *tokens);
 /* A published block with this parent, salt and 16 tokens, or -1. */
 int32_t		l3_kv_find(const L3KvPool *pool, uint64_t parent, uint64_t salt,
 					   const int32_t *tokens);
+/*
+ * The published block with this parent and salt that has most of the first n
+ * tokens, n < L3_KV_BLOCK, at its beginning, of the latest few; or -1 when none
+ * has one.  *n_equal is how many it has.
+ */
+int32_t		l3_kv_find_beginning(const L3KvPool *pool, uint64_t parent, uint64_t salt,
+								 const int32_t *tokens, int32_t n, int32_t *n_equal);
+/*
+ * As l3_kv_alloc, with the content of a published block; -1 when the two have
+ * no room beside all that is reserved.
+ */
+int32_t		l3_kv_alloc_copy(L3KvPool *pool, int32_t from);
 /*
  * Publish a referenced, completely computed block.  When another block with
  * the same meaning is published already, its number is returned, with the

@@ -43,6 +43,15 @@ parent_serial(const L3Sequence *seq, int32_t i)
 	return i == 0 ? 0 : seq->model->kv->blocks[seq->blocks[i - 1]].serial;
 }
 
+static void
+count_cached(L3Sequence *seq, int32_t n)
+{
+	seq->n_done += n;
+	seq->result.n_cached += n;
+	seq->result.n_prompt_done = seq->n_done;
+	seq->model->engine->stats.n_cached_tokens += n;
+}
+
 /*
  * Only whole blocks, only from a block boundary, and only while everything
  * before them is published too.
@@ -66,11 +75,33 @@ l3_sequence_take_prefix(L3Sequence *seq)
 		seq->n_reserved--;
 		seq->blocks[seq->n_blocks++] = block;
 		seq->n_published++;
-		seq->n_done += L3_KV_BLOCK;
-		seq->result.n_cached += L3_KV_BLOCK;
-		seq->result.n_prompt_done = seq->n_done;
-		seq->model->engine->stats.n_cached_tokens += L3_KV_BLOCK;
+		count_cached(seq, L3_KV_BLOCK);
 	}
+}
+
+/*
+ * The first positions of the block that is to be computed next, by copy: for a
+ * prompt that waits for nobody's whole blocks.
+ */
+static void
+take_beginning(L3Sequence *seq)
+{
+	L3KvPool   *pool = seq->model->kv;
+	int32_t		most = l3_smaller(L3_KV_BLOCK - 1, seq->reuse_limit - seq->n_done);
+	int32_t		n_equal;
+	int32_t		from;
+	int32_t		copy;
+
+	if (seq->n_published != seq->n_blocks || seq->n_done != seq->n_blocks * L3_KV_BLOCK || most <= 0)
+		return;
+	from = l3_kv_find_beginning(pool, parent_serial(seq, seq->n_blocks), seq->request.salt,
+								seq->tokens + seq->n_done, most, &n_equal);
+	copy = from >= 0 ? l3_kv_alloc_copy(pool, from) : -1;
+	if (copy < 0)
+		return;
+	seq->n_reserved--;
+	seq->blocks[seq->n_blocks++] = copy;
+	count_cached(seq, n_equal);
 }
 
 /* Give the sequence blocks for its positions up to end. */
@@ -256,6 +287,8 @@ add_prompts(L3Engine *engine, const L3Model *model, int32_t room, int32_t most)
 		even = L3_KV_BLOCK;
 	for (int32_t i = 0; i < n; i++)
 	{
+		if (room > 0)
+			take_beginning(engine->eligible[i]);
 		engine->shares[i] = chunk_length(engine->eligible[i], l3_smaller(even, room));
 		room -= engine->shares[i];
 	}

@@ -19,10 +19,14 @@
  *	embed N LOW HIGH	embeddings of N texts of LOW .. HIGH tokens
  *	lookup 0 or 1		without or, from now on, with prompt lookup; prints what
  *						it did so far: "DRAFTED ACCEPTED" tokens
+ *	classify N I LOW HIGH	the probabilities of 4 labels of two tokens each, for N
+ *						texts of LOW .. HIGH tokens behind the same instruction
+ *						of I tokens; also the tokens that were computed, and
+ *						the least that there are to compute
  *	machine				"BANDWIDTH INT8-RATE", bytes and operations per second
  *
- * Tokens are drawn anew for each command, and the prefix cache is off: nothing
- * is found computed.
+ * Tokens are drawn anew for each command: but for the instruction, nothing is
+ * found computed.
  *
  *-------------------------------------------------------------------------
  */
@@ -34,7 +38,12 @@
 #include "machine.h"
 
 #define MAX_SEQUENCES	256
-/* As a worker's defaults, but for the prefix cache and room for long contexts. */
+#define MAX_TEXTS		10000
+#define N_LABELS		4
+#define LABEL_TOKENS	2
+/* Requests at once of many, as a worker has by default (llama3.max_sequences). */
+#define IN_FLIGHT		64
+/* As a worker's defaults, but for room for long contexts. */
 #define BATCH_TOKENS	256
 #define KV_BYTES		(UINT64_C(2) << 30)
 
@@ -42,6 +51,7 @@ typedef struct Run
 {
 	bool		done;
 	int			n_out;
+	int			n_cached;
 } Run;
 
 static Loaded loaded;
@@ -62,6 +72,7 @@ on_event(void *user, L3Event event, const L3Result *result)
 	Run		   *run = user;
 
 	run->n_out = result->n_out;
+	run->n_cached = result->n_cached;
 	if (event != L3_EVENT_DONE)
 		return;
 	if (result->status != L3_OK)
@@ -69,32 +80,40 @@ on_event(void *user, L3Event event, const L3Result *result)
 	run->done = true;
 }
 
-/* Submit a request of n_prompt random tokens that generates n_out, or embeds if 0. */
-static void
-submit(L3Request *request, Run *run, int n_prompt, int n_out)
+/* A prompt of random tokens. */
+static L3Request
+ask(L3RequestKind kind, int n_prompt)
 {
 	int32_t    *tokens = bench_alloc((size_t) n_prompt * sizeof(int32_t));
-	L3Sequence *sequence;
-	L3Error		err;
 
 	for (int i = 0; i < n_prompt; i++)
 		tokens[i] = random_token();
-	memset(request, 0, sizeof(*request));
+	return (L3Request) {.kind = kind, .tokens = tokens, .n_tokens = n_prompt};
+}
+
+static void
+submit(const L3Request *request, Run *run)
+{
+	L3Sequence *sequence;
+	L3Error		err;
+
 	memset(run, 0, sizeof(*run));
-	request->kind = n_out > 0 ? L3_REQ_GENERATE : L3_REQ_EMBED;
-	request->tokens = tokens;
-	request->n_tokens = n_prompt;
+	if (l3_engine_submit(loaded.engine, loaded.model, request, on_event, run, &sequence, &err) != L3_OK)
+		bench_die("submit", &err);
+}
+
+/* Submit a request that generates n_out tokens. */
+static void
+submit_generation(L3Request *request, Run *run, int n_prompt, int n_out)
+{
+	*request = ask(L3_REQ_GENERATE, n_prompt);
 	request->max_tokens = n_out;
 	request->sampling.top_p = 1;
 	request->sampling.repeat_penalty = 1;
 	request->ignore_stop_tokens = true;
 	request->prompt_lookup = prompt_lookup;
-	if (n_out > 0)
-		request->out_tokens = bench_alloc((size_t) n_out * sizeof(int32_t));
-	else
-		request->out_embedding = bench_alloc(loaded.plan.hparams.n_embd * sizeof(float));
-	if (l3_engine_submit(loaded.engine, loaded.model, request, on_event, run, &sequence, &err) != L3_OK)
-		bench_die("submit", &err);
+	request->out_tokens = bench_alloc((size_t) n_out * sizeof(int32_t));
+	submit(request, run);
 }
 
 static void
@@ -102,7 +121,31 @@ release(L3Request *request)
 {
 	free((void *) request->tokens);
 	free(request->out_tokens);
+	free(request->out_logprobs);
 	free(request->out_embedding);
+}
+
+/* Seconds that n requests take, IN_FLIGHT at once.  Releases them. */
+static double
+answer(L3Request *requests, Run *runs, int n)
+{
+	double		start = bench_now();
+	double		seconds;
+	int			next = 0;
+
+	for (bool more = true; more || next < n;)
+	{
+		L3EngineStats stats;
+
+		l3_engine_stats(loaded.engine, &stats);
+		for (int i = stats.n_sequences; i < IN_FLIGHT && next < n; i++, next++)
+			submit(&requests[next], &runs[next]);
+		more = l3_engine_step(loaded.engine);
+	}
+	seconds = bench_now() - start;
+	for (int i = 0; i < n; i++)
+		release(&requests[i]);
+	return seconds;
 }
 
 static double
@@ -112,7 +155,7 @@ prefill(int n)
 	Run			run;
 	double		start = bench_now();
 
-	submit(&request, &run, n, 1);
+	submit_generation(&request, &run, n, 1);
 	while (l3_engine_step(loaded.engine))
 		;
 	release(&request);
@@ -129,7 +172,7 @@ decode(int n_sequences, int n_prompt, int n_out, int n_extra)
 	double		start = 0;
 
 	for (int i = 0; i < n; i++)
-		submit(&requests[i], &runs[i], n_prompt, n_out);
+		submit_generation(&requests[i], &runs[i], n_prompt, n_out);
 	while (l3_engine_step(loaded.engine))
 	{
 		int			n_begun = 0;
@@ -140,7 +183,7 @@ decode(int n_sequences, int n_prompt, int n_out, int n_extra)
 		{
 			if (n_extra > 0)
 			{
-				submit(&requests[n], &runs[n], n_extra, 1);
+				submit_generation(&requests[n], &runs[n], n_extra, 1);
 				n++;
 			}
 			start = bench_now();
@@ -151,28 +194,60 @@ decode(int n_sequences, int n_prompt, int n_out, int n_extra)
 	return bench_now() - start;
 }
 
+static int
+random_length(int low, int high)
+{
+	return low + (int) (random_token() % (high - low + 1));
+}
+
 static double
 embed(int n, int low, int high)
 {
-	L3Request	requests[MAX_SEQUENCES];
-	Run			runs[MAX_SEQUENCES];
-	double		start;
-	int			next = 0;
+	static L3Request requests[MAX_TEXTS];
+	static Run	runs[MAX_TEXTS];
 
-	start = bench_now();
-	for (bool more = true; more || next < n;)
+	for (int i = 0; i < n; i++)
 	{
-		/* as many at once as a worker has by default */
-		L3EngineStats stats;
+		requests[i] = ask(L3_REQ_EMBED, random_length(low, high));
+		requests[i].out_embedding = bench_alloc(loaded.plan.hparams.n_embd * sizeof(float));
+	}
+	return answer(requests, runs, n);
+}
 
-		l3_engine_stats(loaded.engine, &stats);
-		for (int i = stats.n_sequences; i < 64 && next < n; i++, next++)
-			submit(&requests[next], &runs[next], low + (int) (random_token() % (high - low + 1)), 0);
-		more = l3_engine_step(loaded.engine);
+static void
+classify(int n, int n_instruction, int low, int high)
+{
+	static L3Request requests[MAX_TEXTS];
+	static Run	runs[MAX_TEXTS];
+	int32_t		labels[N_LABELS * LABEL_TOKENS];
+	int32_t		label_end[N_LABELS];
+	L3Request	instruction = ask(L3_REQ_SCORE, n_instruction);
+	double		seconds;
+	long		n_computed = 0;
+	long		n_least = n_instruction;
+
+	for (int i = 0; i < N_LABELS; i++)
+	{
+		for (int j = 0; j < LABEL_TOKENS; j++)
+			labels[i * LABEL_TOKENS + j] = random_token();
+		label_end[i] = (i + 1) * LABEL_TOKENS;
 	}
 	for (int i = 0; i < n; i++)
-		release(&requests[i]);
-	return bench_now() - start;
+	{
+		requests[i] = ask(L3_REQ_SCORE, n_instruction + random_length(low, high));
+		memcpy((int32_t *) requests[i].tokens, instruction.tokens, (size_t) n_instruction * sizeof(int32_t));
+		requests[i].label_tokens = labels;
+		requests[i].label_end = label_end;
+		requests[i].n_labels = N_LABELS;
+		requests[i].out_logprobs = bench_alloc(N_LABELS * sizeof(double));
+		n_computed += requests[i].n_tokens;
+		n_least += requests[i].n_tokens - n_instruction;
+	}
+	seconds = answer(requests, runs, n);
+	for (int i = 0; i < n; i++)
+		n_computed -= runs[i].n_cached;
+	release(&instruction);
+	printf("%.6f %ld %ld\n", seconds, n_computed, n_least);
 }
 
 /* With prompt lookup from now on, or without; what it did so far. */
@@ -194,6 +269,7 @@ obey(const char *line)
 	int			a;
 	int			b;
 	int			c;
+	int			d;
 	const char *instruction;
 
 	if (sscanf(line, "prefill %d", &a) == 1 && a > 0)
@@ -202,10 +278,13 @@ obey(const char *line)
 		printf("%.6f\n", decode(a, b, c, 0));
 	else if (sscanf(line, "mixed %d %d %d", &a, &b, &c) == 3 && a > 0 && a <= MAX_SEQUENCES && b > 1 && c > 0)
 		printf("%.6f\n", decode(a, 8, b, c));
-	else if (sscanf(line, "embed %d %d %d", &a, &b, &c) == 3 && a > 0 && a <= MAX_SEQUENCES && b > 0 && c >= b)
+	else if (sscanf(line, "embed %d %d %d", &a, &b, &c) == 3 && a > 0 && a <= MAX_TEXTS && b > 0 && c >= b)
 		printf("%.6f\n", embed(a, b, c));
 	else if (sscanf(line, "lookup %d", &a) == 1)
 		set_lookup(a != 0);
+	else if (sscanf(line, "classify %d %d %d %d", &a, &b, &c, &d) == 4 && a > 0 && a <= MAX_TEXTS && b > 0 &&
+			 c > 0 && d >= c)
+		classify(a, b, c, d);
 	else if (strcmp(line, "machine\n") == 0)
 		printf("%.0f %.0f\n", machine_bandwidth(pool), machine_int8_rate(pool, &instruction));
 	else
@@ -222,6 +301,7 @@ main(int argc, char **argv)
 		.kv_type = L3_KV_F16,
 		.batch_tokens = BATCH_TOKENS,
 		.max_sequences = MAX_SEQUENCES,
+		.prefix_cache = true,
 	};
 	const L3Hparams *hp = &loaded.plan.hparams;
 	const char *instruction;

@@ -55,6 +55,19 @@ async function generate(sequence, prompt, n, begun)
 	}
 }
 
+const SLOTS = 16;
+
+// Let f work on 0 .. n - 1, each slot on one at a time.
+async function inSlots(context, n, f)
+{
+	let next = 0;
+	const sequences = Array.from({length: Math.min(SLOTS, n)}, () => context.getSequence());
+	await Promise.all(sequences.map(async (sequence) => {
+		while (next < n)
+			await f(sequence, next++);
+	}));
+}
+
 const commands = {
 	prefill: (n) => withContext(1, n + 16, async (context) => {
 		const sequence = context.getSequence();
@@ -82,6 +95,20 @@ const commands = {
 				extra = generate(last, tokens(p), 1, () => {});
 			})));
 		await extra;
+		return now() - start;
+	}),
+	// The instruction stays in each slot; a row is its text's tokens and the
+	// choice of one more, which is less than the probabilities of whole labels.
+	classify: (n, instruction, low, high) => withContext(SLOTS, instruction + high + 16, async (context) => {
+		const prefix = tokens(instruction);
+		const rows = Array.from({length: n}, () => tokens(low + tokens(1)[0] % (high - low + 1)));
+		const start = now();
+		await inSlots(context, n, async (sequence, i) => {
+			if (sequence.nextTokenIndex > instruction)
+				await sequence.eraseContextTokenRanges([{start: instruction, end: sequence.nextTokenIndex}]);
+			const prompt = sequence.nextTokenIndex === instruction ? rows[i] : [...prefix, ...rows[i]];
+			await generate(sequence, prompt, 1, () => {});
+		});
 		return now() - start;
 	})
 };

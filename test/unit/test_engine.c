@@ -248,7 +248,22 @@ test_prefix_computed_once(const L3Arena *arena)
 	tap_ok(jobs[1].result.n_cached == 160, "the last prompt token is always computed");
 	jobs[1].request.n_tokens = 160;
 	rig_run(&rig, &jobs[1], 1);
-	tap_ok(jobs[1].result.n_cached == 144, "also when the prompt ends with a block");
+	tap_ok(jobs[1].result.n_cached == 159, "also when the prompt ends with a block");
+	rig_close(&rig);
+
+	/* 12 blocks and 5 tokens of a thirteenth, whose beginning is copied */
+	for (int i = 0; i < 20; i++)
+	{
+		job_prompt(&jobs[i], 197 + 20, 197, 50 + (uint64_t) i);
+		job_generate(&jobs[i], 1, 0);
+		jobs[i].prompt[197] = i;
+	}
+	rig_open(&rig, arena, options, NULL);
+	rig_run(&rig, jobs, 1);
+	rig_run(&rig, jobs + 1, 19);
+	l3_engine_stats(rig.engine, &stats);
+	tap_ok(stats.n_prefill_tokens == 197 + 20 * 20 && stats.n_cached_tokens == 19 * 197,
+		   "a known beginning may end within a block");
 	rig_close(&rig);
 	free(jobs);
 }

@@ -189,9 +189,81 @@ test_copy(void)
 	l3_kv_pool_destroy(pool);
 }
 
+/* Publish 16 times `most`, but for its last tokens, which are `last`. */
+static int32_t
+publish_mixed(L3KvPool *pool, uint64_t parent, int32_t most, int n_last, int32_t last)
+{
+	int32_t		tokens[L3_KV_BLOCK];
+
+	for (int i = 0; i < L3_KV_BLOCK; i++)
+		tokens[i] = i < L3_KV_BLOCK - n_last ? most : last;
+	return l3_kv_publish(pool, take(pool), parent, 1, tokens);
+}
+
+static void
+test_beginnings(void)
+{
+	L3Hparams	hp = fixture_hparams();
+	int32_t		tokens[L3_KV_BLOCK];
+	L3KvPool   *pool;
+	L3Error		err;
+	L3Kv		kv;
+	int32_t		five;
+	int32_t		eleven;
+	int32_t		copy;
+	int32_t		n;
+
+	for (int i = 0; i < L3_KV_BLOCK; i++)
+		tokens[i] = 7;
+	l3_kv_init(&kv, 4 * l3_kv_block_bytes(&hp, L3_KV_F32));
+	pool = make_pool(&kv, &hp);
+	eleven = publish_mixed(pool, 0, 7, 5, 8);
+	five = publish_mixed(pool, 0, 7, 11, 9);
+	tap_ok(l3_kv_find_beginning(pool, 0, 1, tokens, 15, &n) == eleven && n == 11,
+		   "the block with the longest common beginning is found");
+	(void) l3_kv_find_beginning(pool, 0, 1, tokens, 4, &n);
+	tap_ok(n == 4, "no more of it than was asked for");
+	tokens[0] = 1;
+	tap_ok(l3_kv_find_beginning(pool, 0, 1, tokens, 15, &n) < 0 && n == 0, "none that differs at once");
+	tokens[0] = 7;
+	tap_ok(l3_kv_find_beginning(pool, 0, 2, tokens, 15, &n) < 0, "none under another salt");
+	tap_ok(l3_kv_find_beginning(pool, pool->blocks[five].serial, 1, tokens, 15, &n) < 0,
+		   "none under another parent");
+
+	memset(l3_kv_key_tile(pool, eleven, 0, 0), 3, pool->block_bytes);
+	fixture_check(l3_kv_reserve(pool, 2, &err), &err);
+	copy = l3_kv_alloc_copy(pool, eleven);
+	tap_ok(copy >= 0 && copy != eleven && pool->blocks[copy].serial == 0 && pool->n_reserved == 1 &&
+		   memcmp(l3_kv_key_tile(pool, copy, 0, 0), l3_kv_key_tile(pool, eleven, 0, 0),
+				  pool->block_bytes) == 0, "a copy has its content, and is another block");
+
+	/* three in use and one reserved is all there is: the cached one must give way */
+	l3_kv_unref(pool, eleven);
+	fixture_check(l3_kv_reserve(pool, 1, &err), &err);
+	tap_ok(l3_kv_alloc_copy(pool, eleven) < 0 && pool->n_reserved == 2 && pool->n_cached == 1,
+		   "there is no copy where block and copy have no room");
+	l3_kv_unref(pool, copy);
+	copy = take(pool);
+	l3_kv_unref(pool, l3_kv_alloc(pool));
+	l3_kv_unref(pool, l3_kv_alloc(pool));
+	tap_ok(l3_kv_find_beginning(pool, 0, 1, tokens, 15, &n) == eleven && n == 11,
+		   "a block that is still cached is found");
+	l3_kv_unref(pool, five);
+	tap_ok(l3_kv_find_beginning(pool, 0, 1, tokens, 15, &n) == eleven && n == 11, "also beside others");
+	fixture_check(l3_kv_reserve(pool, 2, &err), &err);
+	l3_kv_unref(pool, copy);
+	for (int i = 0; i < 2; i++)
+		(void) l3_kv_alloc(pool);
+	(void) take(pool);
+	tap_ok(l3_kv_find_beginning(pool, 0, 1, tokens, 15, &n) == five && n == 5,
+		   "one that was evicted is found no more, but its siblings are");
+	l3_kv_pool_destroy(pool);
+}
+
 int
 main(void)
 {
+	test_beginnings();
 	test_publication();
 	test_eviction();
 	test_two_pools();

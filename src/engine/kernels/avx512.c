@@ -74,6 +74,7 @@ dot_quads(int bits, const __m512i *q, const int8_t *x, int n, __m512i sum)
  * FLOAT_PANELS panels stays in the L2 cache for FLOAT_TILES tiles of rows.
  */
 #define FLOAT_ROWS		12
+#define FLOAT_FEW_ROWS	2		/* without tiles */
 #define FLOAT_TILES		4
 #define FLOAT_PANELS	16
 #define FLOAT_SLAB		256		/* even: bfloat16 comes in pairs of k */
@@ -210,7 +211,7 @@ static const FloatFn float_fns[3][N_FLOAT_FNS][2] = {
 	{chains_BF16_4_1, chains_BF16_4_2}, {chains_BF16_8_1, chains_BF16_8_2}, {chains_BF16_12_1, chains_BF16_12_2}},
 };
 
-/* Which functions take n_rows. */
+/* Which functions take n_rows, of a tile at most. */
 static int
 float_which(int n_rows)
 {
@@ -260,9 +261,9 @@ float_tiles(const L3Matrix *w, const uint8_t *panels, int n_panels, const L3Act 
 	int			n_tiles = (m + FLOAT_ROWS - 1) / FLOAT_ROWS;
 
 	memset(work->acc, 0, sizeof(work->acc[0]) * (size_t) n_tiles);
-	if (float_which(m) < 2)
+	if (m <= FLOAT_FEW_ROWS)
 	{
-		/* Rows this few are read where they are, over the whole of k. */
+		/* Read where they are, over the whole of k. */
 		float_tile(w, panels, n_panels, x->x + (size_t) row0 * x->ldx, x->ldx, float_which(m),
 				   0, w->n_in, work->acc[0]);
 		return;

@@ -11,7 +11,8 @@
  * How far it reads ahead grows with what was asked of it: for row k at most
  * max(3, k) rows more are begun, up to the window's size.  So a condition under
  * LIMIT 3 begins at most three rows too many, and a whole table soon runs at
- * full width, with no need to know which of the two it is.
+ * full width, with no need to know which of the two it is.  Where it is known
+ * that all rows will be read (batch_place.c), it runs at full width at once.
  *
  * Equal calls (same function, same arguments) in the window are made once, and
  * one that was made before may be answered by the result cache (call.c).
@@ -116,6 +117,7 @@ typedef struct BatchState
 	MemoryContext context;		/* of rows and answers */
 	int			n_columns;		/* of the node below */
 	List	   *needed;			/* columns without which no calls are made */
+	bool		reads_all;		/* all rows will be taken */
 	int			n_sites;
 	CallSite   *sites;
 	ExprContext *arg_econtext;	/* for the calls' arguments */
@@ -376,6 +378,8 @@ release_taken(BatchState *state)
 static int
 rows_wanted(const BatchState *state)
 {
+	if (state->reads_all)
+		return state->window;
 	return (int) Min(1 + Max(FIRST_ROWS_AHEAD, state->n_taken + 1), state->window);
 }
 
@@ -488,6 +492,7 @@ batch_begin(CustomScanState *css, EState *estate, int eflags)
 	outerPlanState(css) = below;
 	state->n_columns = intVal(linitial(batch->custom_private));
 	state->needed = lsecond(batch->custom_private);
+	state->reads_all = intVal(lthird(batch->custom_private));
 	state->n_sites = list_length(batch->custom_scan_tlist) - state->n_columns;
 	state->sites = palloc0(state->n_sites * sizeof(CallSite));
 	for (int i = 0; i < state->n_sites; i++)
@@ -502,9 +507,9 @@ batch_begin(CustomScanState *css, EState *estate, int eflags)
 											 &TTSOpsMinimalTuple);
 	if (eflags & EXEC_FLAG_EXPLAIN_ONLY)
 		return;
-	if (list_length(batch->custom_private) > 2)
+	if (list_length(batch->custom_private) > 3)
 		state->counts_rows = llama_progress_begin(estate->es_query_cxt,
-												  floatVal(lthird(batch->custom_private)));
+												  floatVal(lfourth(batch->custom_private)));
 
 	state->context = AllocSetContextCreate(estate->es_query_cxt, "llama3 batch",
 										   ALLOCSET_DEFAULT_SIZES);

@@ -4,13 +4,14 @@
  *	  Batching the rows of a query: between planner and executor.
  *
  * The planner's part (batch_find.c, batch_plan.c, batch_join.c, batch_outer.c)
- * takes calls of our functions out of a plan node's expressions and puts a custom scan node above it; the
- * executor's part (batch.c) runs that node.  A node's scan tuple, described by
- * its custom_scan_tlist, is the columns of the node below (as OUTER_VARs)
- * followed by the calls' results; custom_private holds the number of columns
- * (an Integer), the numbers of those without which a row's calls are not made (a
- * list) and, in the nodes whose rows are the statement's progress, how many it is
- * expected to read (a Float; negative: unknown).
+ * takes calls of our functions out of a plan node's expressions and puts a
+ * custom scan node above it; the executor's part (batch.c) runs that node.  A
+ * node's scan tuple, described by its custom_scan_tlist, is the columns of the
+ * node below (as OUTER_VARs) followed by the calls' results; custom_private holds
+ * the number of columns (an Integer), the numbers of those without which a row's
+ * calls are not made (a list), whether all rows will be taken once one is (an
+ * Integer) and, in the nodes whose rows are the statement's progress, how many it
+ * is expected to read (a Float; negative: unknown).
  *
  *-------------------------------------------------------------------------
  */

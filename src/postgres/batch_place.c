@@ -12,6 +12,9 @@
  * those count that no other batch node stands above.  Where the plan itself has
  * none, its subplans' (common table expressions among them) do.
  *
+ * A node whose rows will all be read, if any is, can begin as many calls as it
+ * ever has at once: so it is below an aggregation, a sort or a ModifyTable.
+ *
  * A condition that a batch node checks no longer filters the rows below it.  How
  * many rows come from there is known where the selectivity of the condition is
  * (cost.c), from what it lets pass.
@@ -33,6 +36,7 @@ typedef struct Place
 	double		times;			/* that it is run, over all processes */
 	bool		in_gather;
 	bool		counts_rows;	/* no batch node is above it */
+	bool		reads_all;		/* once begun it is read to its end */
 } Place;
 
 /* How many processes' worth of rows come together in a Gather (see get_parallel_divisor). */
@@ -46,10 +50,36 @@ processes(int workers, bool single_copy)
 	return workers + (parallel_leader_participation && leader > 0 ? leader : 0);
 }
 
+/* Is the input of a node read to its end once it is begun, where the node is or is not? */
+static bool
+reads_all_input(const Plan *plan, bool reads_all)
+{
+	switch (nodeTag(plan))
+	{
+		case T_ModifyTable:
+		case T_Sort:
+		case T_Hash:
+			return true;
+		case T_Agg:
+			return reads_all || ((const Agg *) plan)->aggstrategy == AGG_PLAIN ||
+				((const Agg *) plan)->aggstrategy == AGG_HASHED;
+		case T_Result:
+		case T_SubqueryScan:
+		case T_Append:
+		case T_MergeAppend:
+			return reads_all;
+		case T_CustomScan:
+			return reads_all && llama_is_batch(plan);
+		default:
+			return false;
+	}
+}
+
 /* The place of a node's first children; others differ in times only. */
 static Place
 place_below(const Plan *plan, Place place)
 {
+	place.reads_all = reads_all_input(plan, place.reads_all);
 	switch (nodeTag(plan))
 	{
 		case T_Gather:
@@ -140,6 +170,8 @@ place_batches(Plan *plan, Place place)
 		double		rows = set_rows_read(batch);
 
 		plan->parallel_aware = place.in_gather;
+		/* Processes of a Gather share the rows out as they ask for them. */
+		lthird(batch->custom_private) = makeInteger(place.reads_all && !place.in_gather);
 		/* The point makes it a Float also for whoever reads the plan as text. */
 		if (place.counts_rows)
 			batch->custom_private = lappend(batch->custom_private,
@@ -157,7 +189,7 @@ place_batches(Plan *plan, Place place)
 void
 llama_batch_place(PlannedStmt *statement)
 {
-	bool		found = place_batches(statement->planTree, (Place) {1, false, true});
+	bool		found = place_batches(statement->planTree, (Place) {1, false, true, false});
 	ListCell   *cell;
 
 	foreach(cell, statement->subplans)
@@ -166,6 +198,6 @@ llama_batch_place(PlannedStmt *statement)
 		/* How often a subplan with arguments is run is not known here. */
 		double		times = plan == NULL || !bms_is_empty(plan->extParam) ? -1 : 1;
 
-		(void) place_batches(plan, (Place) {times, false, !found});
+		(void) place_batches(plan, (Place) {times, false, !found, false});
 	}
 }

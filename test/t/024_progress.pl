@@ -108,7 +108,8 @@ my $long = "SELECT count(llama_complete(x, max_tokens => 3000, repeat_penalty =>
 for my $how ('pg_cancel_backend', 'pg_terminate_backend')
 {
 	my $client = spawn_sql($node, $long);
-	ok(wait_until('it has begun', sub { progress('rows_begun > 2 AND rows_done = 0') eq 't' }), 'a long statement is at work');
+	ok(wait_until('all have begun', sub { progress('rows_begun = 60 AND rows_done = 0') eq 't' }),
+		'what will be read to its end begins at full width');
 	progress("$how(pid)");
 	finish_sql($client);
 	nobody_runs($how);

@@ -122,6 +122,7 @@ FROM tickets, LATERAL llama_classify_prob(body, ARRAY['bug', 'praise', 'question
 	LATERAL llama_classify_prob(body, ARRAY['praise', 'question', 'bug'], calibrate => true) q
 WHERE body IS NOT NULL;
 SELECT bool_and(abs(p - 0.25) < 1e-12) AS of_nothing_all_alike FROM unnest(llama_classify_prob('N/A', ARRAY['a', 'b', 'c', 'd'], calibrate => true)) p;
+SELECT bool_and(abs(p - 0.25) < 1e-12) AS whatever_their_length FROM unnest(llama_classify_prob('N/A', ARRAY['a', 'a long one', 'another label of several words', 'a'||repeat(' b', 200)], calibrate => true)) p;
 SELECT llama_classify_prob('x', :labels, 'Sort.', '[{"input": "y", "label": "b"}]', true) <>
 	llama_classify_prob('x', :labels, 'Sort.', '[{"input": "y", "label": "b"}]', false) AS matters,
 	llama_classify_prob('x', :labels, calibrate => NULL) = llama_classify_prob('x', :labels) AS null_is_false,

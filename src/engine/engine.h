@@ -488,6 +488,13 @@ typedef struct L3Request
 	float	   *out_embedding;	/* EMBED: (n_embd), unit length */
 } L3Request;
 
+/*
+ * Do both ask for the same answer, in the same prefix-cache domain?  Of one
+ * model they then have it, bit for bit.  Outputs, and what changes only the
+ * time (prompt_lookup), are not looked at.
+ */
+bool		l3_request_equal(const L3Request *a, const L3Request *b);
+
 /* State of a request, in the events. */
 typedef struct L3Result
 {

@@ -1,13 +1,15 @@
 /*-------------------------------------------------------------------------
  *
  * request.c
- *	  Is a request one that a model can answer?
+ *	  Is a request one that a model can answer?  Is it the same as another?
  *
  * Requests come from other processes: nothing in them is taken on trust.
  *
  *-------------------------------------------------------------------------
  */
 #include "request.h"
+
+#include <string.h>
 
 #include "grammar.h"
 
@@ -133,4 +135,72 @@ l3_request_check(const L3Request *r, const L3Hparams *hp, int32_t max_context, L
 			return L3_OK;
 	}
 	return l3_error(err, L3_ERR_ARG, "unknown kind of request %d", (int) r->kind);
+}
+
+/* ----------------------------------------------------------------
+ *		Equal requests
+ * ----------------------------------------------------------------
+ */
+
+static bool
+same_ids(const int32_t *a, int32_t n_a, const int32_t *b, int32_t n_b)
+{
+	return n_a == n_b && (n_a <= 0 || memcmp(a, b, (size_t) n_a * sizeof(int32_t)) == 0);
+}
+
+static bool
+same_stops(const L3Request *a, const L3Request *b)
+{
+	size_t		n_bytes = 0;
+
+	if (!same_ids(a->stop_len, a->n_stops, b->stop_len, b->n_stops))
+		return false;
+	for (int32_t i = 0; i < a->n_stops; i++)
+		n_bytes += (size_t) a->stop_len[i];
+	return n_bytes == 0 || memcmp(a->stop, b->stop, n_bytes) == 0;
+}
+
+static bool
+same_grammar(const L3Request *a, const L3Request *b)
+{
+	if (a->grammar == NULL || b->grammar == NULL)
+		return a->grammar == b->grammar;
+	return a->grammar_size == b->grammar_size && memcmp(a->grammar, b->grammar, a->grammar_size) == 0;
+}
+
+static bool
+same_sampling(const L3Sampling *a, const L3Sampling *b)
+{
+	return a->temperature == b->temperature && a->top_p == b->top_p && a->min_p == b->min_p &&
+		a->repeat_penalty == b->repeat_penalty && a->top_k == b->top_k && a->seed == b->seed;
+}
+
+static bool
+same_labels(const L3Request *a, const L3Request *b)
+{
+	return same_ids(a->label_end, a->n_labels, b->label_end, b->n_labels) &&
+		(a->n_labels < 1 ||
+		 memcmp(a->label_tokens, b->label_tokens,
+				(size_t) a->label_end[a->n_labels - 1] * sizeof(int32_t)) == 0);
+}
+
+bool
+l3_request_equal(const L3Request *a, const L3Request *b)
+{
+	if (a->kind != b->kind || a->salt != b->salt ||
+		!same_ids(a->tokens, a->n_tokens, b->tokens, b->n_tokens))
+		return false;
+	switch (a->kind)
+	{
+		case L3_REQ_GENERATE:
+			return a->max_tokens == b->max_tokens && a->ignore_stop_tokens == b->ignore_stop_tokens &&
+				same_sampling(&a->sampling, &b->sampling) && same_stops(a, b) && same_grammar(a, b);
+		case L3_REQ_SCORE:
+			return same_labels(a, b);
+		case L3_REQ_EMBED:
+			return a->pooling == b->pooling;
+		case L3_REQ_LOGPROBS:
+			return a->first_scored == b->first_scored;
+	}
+	return false;
 }

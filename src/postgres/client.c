@@ -267,6 +267,8 @@ llama_submit(const LlamaModel *model, LlamaFunction function, const L3Request *i
 	slot->role = GetUserId();
 	slot->function = function;
 	slot->n_tokens = fitted.n_tokens;
+	/* who streams an answer wants each token as it is made */
+	slot->shareable = llama3_enable_result_cache && function != LLAMA_FN_GENERATE_STREAM;
 	slot->submitted = GetCurrentTimestamp();
 	if (!llama_model_pin(model->index, model->generation))
 	{

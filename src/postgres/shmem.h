@@ -104,6 +104,7 @@ typedef struct LlamaSlot
 	Oid			database;
 	Oid			role;
 	LlamaFunction function;
+	bool		shareable;		/* an equal request's answer will do */
 	int			model;			/* index in models, pinned if generation != 0 */
 	uint64		generation;
 	int32		n_tokens;

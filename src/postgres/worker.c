@@ -14,6 +14,13 @@
  * answer ProcSignalBarriers, or DROP DATABASE would wait for it) and requests
  * that were given up are dropped.
  *
+ * Equal requests that are in work at the same time are computed once.  The
+ * first leads: the engine computes it.  The others follow: they take a place
+ * and no memory, and get a copy of its outputs.  A leader that was given up
+ * goes on as long as somebody follows.  Equal means the same answer by right
+ * (l3_request_equal), and only within a database, so that nobody can tell by
+ * the time it takes what another database asks.
+ *
  * When the worker leaves, whatever the reason, before_shmem_exit stops the
  * compute threads before memory is unmapped under them, and puts the
  * running requests back into the queue.  Answers are pure functions of
@@ -68,12 +75,14 @@ typedef struct Attached
 	int			n_running;
 } Attached;
 
-/* A request that the engine computes. */
+/* A request in work. */
 typedef struct Running
 {
 	LlamaSlot  *slot;			/* NULL: the place is free */
 	Attached   *attached;
 	L3Request	request;		/* points into the payload */
+	struct Running *leader;		/* whose answer it gets; NULL: the engine computes it */
+	int			n_followers;	/* that it leads */
 	L3Sequence *sequence;
 	bool		done;
 	L3Result	result;			/* when done */
@@ -309,7 +318,7 @@ on_event(void *user, L3Event event, const L3Result *result)
 	}
 }
 
-/* Drop what backends have given up. */
+/* Drop what backends have given up and nobody else waits for. */
 static void
 drop_abandoned(void)
 {
@@ -317,13 +326,52 @@ drop_abandoned(void)
 	{
 		Running    *running = &self.running[i];
 
-		if (running->slot == NULL || pg_atomic_read_u32(&running->slot->abandoned) == 0)
+		if (running->slot == NULL || pg_atomic_read_u32(&running->slot->abandoned) == 0 ||
+			running->n_followers > 0)
 			continue;
-		if (running->sequence != NULL)
+		if (running->leader != NULL)
+			running->leader->n_followers--;
+		else if (running->sequence != NULL)
 			l3_engine_cancel(self.engine, running->sequence);
 		leave_engine(running);
 		finish(running);
 	}
+}
+
+/* A follower has what its leader has. */
+static void
+copy_answer(Running *follower)
+{
+	Running    *leader = follower->leader;
+	const L3Request *from = &leader->request;
+	const L3Request *to = &follower->request;
+
+	follower->result = leader->result;
+	/* nothing was computed for it */
+	follower->result.n_cached = follower->result.n_prompt_done;
+	if (leader->result.status == L3_OK)
+	{
+		switch (from->kind)
+		{
+			case L3_REQ_GENERATE:
+				memcpy(to->out_tokens, from->out_tokens, sizeof(int32) * leader->result.n_out);
+				break;
+			case L3_REQ_SCORE:
+				memcpy(to->out_logprobs, from->out_logprobs, sizeof(double) * from->n_labels);
+				break;
+			case L3_REQ_EMBED:
+				memcpy(to->out_embedding, from->out_embedding,
+					   sizeof(float) * slot_payload(leader->slot)->n_embd);
+				break;
+			case L3_REQ_LOGPROBS:
+				memcpy(to->out_logprobs, from->out_logprobs,
+					   sizeof(double) * (from->n_tokens - from->first_scored));
+				break;
+		}
+	}
+	follower->done = true;
+	follower->leader = NULL;
+	leader->n_followers--;
 }
 
 /*
@@ -335,6 +383,13 @@ finish_done(void)
 {
 	bool		any = false;
 
+	for (int i = 0; i < self.max_running; i++)
+	{
+		Running    *running = &self.running[i];
+
+		if (running->slot != NULL && running->leader != NULL && running->leader->done)
+			copy_answer(running);
+	}
 	for (int i = 0; i < self.max_running; i++)
 	{
 		Running    *running = &self.running[i];
@@ -423,9 +478,30 @@ admissible(const LlamaSlot *slot, const Attached *attached, bool *never, L3Error
 	return l3_engine_can_admit(self.engine, attached->model, &request, never, err);
 }
 
-/* Give a taken, admissible request to the engine. */
+/* The request in work that this one can follow, or NULL. */
+static Running *
+find_leader(const LlamaSlot *slot, const Attached *attached)
+{
+	L3Request	request;
+
+	if (!slot->shareable)
+		return NULL;
+	llama_payload_request(slot_payload(slot), &request);
+	for (int i = 0; i < self.max_running; i++)
+	{
+		Running    *running = &self.running[i];
+
+		if (running->slot != NULL && running->slot->shareable && running->leader == NULL &&
+			running->attached == attached && !running->done &&
+			l3_request_equal(&running->request, &request))
+			return running;
+	}
+	return NULL;
+}
+
+/* Put a taken request to work: behind its leader, or else into the engine, which can admit it. */
 static void
-start_request(LlamaSlot *slot, Attached *attached)
+start_request(LlamaSlot *slot, Attached *attached, Running *leader)
 {
 	Running    *running = self.running;
 	L3Error		err;
@@ -434,8 +510,11 @@ start_request(LlamaSlot *slot, Attached *attached)
 		running++;
 	memset(running, 0, sizeof(*running));
 	llama_payload_request(slot_payload(slot), &running->request);
-	if (l3_engine_submit(self.engine, attached->model, &running->request,
-						 on_event, running, &running->sequence, &err) != L3_OK)
+	running->leader = leader;
+	if (leader != NULL)
+		leader->n_followers++;
+	else if (l3_engine_submit(self.engine, attached->model, &running->request,
+							  on_event, running, &running->sequence, &err) != L3_OK)
 	{
 		fail_slot(slot, &err);
 		return;
@@ -457,6 +536,7 @@ take_one(void)
 	L3EngineStats stats;
 	LlamaSlot  *slot;
 	Attached   *attached;
+	Running    *leader = NULL;
 	bool		never = false;
 	bool		admit = true;
 	L3Error		err;
@@ -468,7 +548,11 @@ take_one(void)
 	{
 		attached = &self.attached[slot->model];
 		if (attached->generation == slot->generation)
-			admit = admissible(slot, attached, &never, &err);
+		{
+			leader = find_leader(slot, attached);
+			if (leader == NULL)
+				admit = admissible(slot, attached, &never, &err);
+		}
 		if (admit || never)
 			llama_slot_take(slot, self.number);
 		else
@@ -500,7 +584,7 @@ take_one(void)
 	if (never)
 		fail_slot(slot, &err);
 	else
-		start_request(slot, attached);
+		start_request(slot, attached, leader);
 	return true;
 }
 

@@ -4,10 +4,10 @@
  *	  The rows of a table through the engine itself, without PostgreSQL around
  *	  it: what a query over the same rows is measured against.
  *
- * Usage: rows MODEL.gguf ROWS THREADS KIND
+ * Usage: rows MODEL.gguf ROWS THREADS KIND AT-ONCE
  *
  * ROWS has a row per line: its tokens, in decimal.  KIND is embed, or the number
- * of tokens to generate.  All else is as an engine worker has it by default,
+ * of tokens to generate; at most AT-ONCE rows are in work.  All else is as an engine worker has it by default,
  * without the prefix cache.  After a few rows to warm up, for each line on
  * standard input all rows are run once, and the seconds are printed.
  *
@@ -107,9 +107,9 @@ on_event(void *user, L3Event event, const L3Result *result)
 	rows->n_done++;
 }
 
-/* Run all rows, admitting as the worker does: whenever there is room. */
+/* Run all rows, admitting as the worker does: whenever there is room, at most at_once. */
 static double
-run(Loaded *loaded, Rows *rows)
+run(Loaded *loaded, Rows *rows, int at_once)
 {
 	double		start = bench_now();
 	int			next = 0;
@@ -120,7 +120,7 @@ run(Loaded *loaded, Rows *rows)
 	{
 		L3Sequence *sequence;
 
-		while (next < rows->n && l3_engine_can_admit(loaded->engine, loaded->model,
+		while (next < rows->n && next - rows->n_done < at_once && l3_engine_can_admit(loaded->engine, loaded->model,
 													 &rows->requests[next], NULL, &err))
 			if (l3_engine_submit(loaded->engine, loaded->model, &rows->requests[next++],
 								 on_event, rows, &sequence, &err) != L3_OK)
@@ -146,19 +146,19 @@ main(int argc, char **argv)
 	Loaded		loaded;
 	Rows		rows = {0};
 
-	if (argc != 5 || (strcmp(argv[4], "embed") != 0 && atoi(argv[4]) < 1) || atoi(argv[3]) < 1)
+	if (argc != 6 || (strcmp(argv[4], "embed") != 0 && atoi(argv[4]) < 1) || atoi(argv[3]) < 1 || atoi(argv[5]) < 1)
 	{
-		fprintf(stderr, "usage: rows MODEL.gguf ROWS THREADS (embed | N)\n");
+		fprintf(stderr, "usage: rows MODEL.gguf ROWS THREADS (embed | N) AT-ONCE\n");
 		return 2;
 	}
 	options.n_threads = atoi(argv[3]);
 	bench_load(&loaded, argv[1], &options);
 	read_rows(argv[2], &rows);
 	set_kind(&rows, argv[4], (int) loaded.plan.hparams.n_embd);
-	(void) run(&loaded, &(Rows) {.requests = rows.requests, .n = rows.n < WARM_UP_ROWS ? rows.n : WARM_UP_ROWS});
+	(void) run(&loaded, &(Rows) {.requests = rows.requests, .n = rows.n < WARM_UP_ROWS ? rows.n : WARM_UP_ROWS}, atoi(argv[5]));
 	while (getchar() != EOF)
 	{
-		printf("%.6f\n", run(&loaded, &rows));
+		printf("%.6f\n", run(&loaded, &rows, atoi(argv[5])));
 		fflush(stdout);
 	}
 	bench_unload(&loaded);

@@ -11,6 +11,7 @@ use Test::More;
 use Llama3Test;
 
 make_model('tiny.gguf');
+make_model('slow.gguf', 'slow');
 make_model('other.gguf', qw(--preset tiny --layers 3 --embd 256 --heads 8 --kv-heads 2 --head-dim 32
 	--ff 512 --type q4_k_m --chat llama30 --seed 21));
 my $node = start_node('main', "llama3.models = 'tiny.gguf, other.gguf'", "llama3.default_model = 'tiny'",
@@ -161,6 +162,78 @@ my @by_kind = ({}, {}, {}, {});
 $by_kind[ $_ % 4 ]{ finish_sql($clients[$_]) . $clients[$_]{out} }++ for 0 .. 11;
 is(join(' ', map { scalar keys %$_ } @by_kind), '1 1 1 1', 'with others that evict, and while it is emptied');
 like((keys %{ $by_kind[0] })[0], qr/^0\w{32}$/, 'they all end well');
+
+# ------------------------------------------------------ equal requests in flight
+# Each takes a while; what was generated tells how often it was computed.
+$node->safe_psql('postgres', "SELECT llama_load_model('slow.gguf')");
+use constant ANSWER => 120;
+sub long_answer { return "SELECT md5(llama_complete('$_[0]', max_tokens => " . ANSWER . ", repeat_penalty => 0.1, model => 'slow'))"; }
+sub generated { return $node->safe_psql('postgres', 'SELECT sum(decode_tokens) FROM llama_stat_workers'); }
+sub wait_running { my ($n) = @_; ok(wait_until("$n run", sub { running_requests($node) == $n }), "$n at the same time"); }
+# Start clients one after the other, each when those before it run.
+sub start_all
+{
+	my ($prompt, @how) = @_;
+	my @started;
+	for my $how (@how)
+	{
+		push @started, spawn_sql($node, ($how->{set} // '') . long_answer($prompt), dbname => $how->{dbname});
+		wait_running(scalar @started);
+	}
+	return @started;
+}
+# Finish them: their different answers, without those that failed.
+sub finish_all
+{
+	my %out;
+	finish_sql($_) == 0 && $out{ $_->{out} }++ for @_;
+	return keys %out;
+}
+sub alone { return $node->safe_psql('postgres', 'SET llama3.enable_result_cache = off; ' . long_answer($_[0])); }
+
+my $generated = generated();
+is(join(' ', finish_all(start_all('shared', {}, {}, {}))), alone('shared'), 'three that ask the same at the same time get the answer');
+# the first token of an answer is the prompt's; the comparison computed it once more
+is(generated() - $generated, 2 * (ANSWER - 1), 'which was computed once for all of them');
+
+$generated = generated();
+my @two = start_all('of two databases', {}, { dbname => 'second' });
+is(scalar(finish_all(@two)), 1, 'two databases get the same');
+is(generated() - $generated, 2 * (ANSWER - 1), 'but each its own');
+$generated = generated();
+@two = start_all('by itself', {}, { set => 'SET llama3.enable_result_cache = off; ' });
+is(scalar(finish_all(@two)), 1, 'a session that computes everything gets the same');
+is(generated() - $generated, 2 * (ANSWER - 1), 'and computes it');
+
+@two = start_all('given up', {}, {});
+$node->safe_psql('postgres', "SELECT pg_cancel_backend(pid) FROM (SELECT pid FROM llama_stat_requests WHERE state = 'running' ORDER BY running_ms DESC LIMIT 1) s");
+finish_sql($two[0]);
+is(sqlstate_of($two[0]{err}), '57014', 'the one who asked first gives up');
+is(join(' ', finish_all($two[1])), alone('given up'), 'and the other has the answer');
+@two = start_all('followed no more', {}, {});
+$node->safe_psql('postgres', "SELECT pg_cancel_backend(pid) FROM (SELECT pid FROM llama_stat_requests WHERE state = 'running' ORDER BY running_ms LIMIT 1) s");
+finish_sql($two[1]);
+is(sqlstate_of($two[1]{err}), '57014', 'the one who asked last gives up');
+is(join(' ', finish_all($two[0])), alone('followed no more'), 'and the first has the answer');
+@two = start_all('both given up', {}, {});
+$node->safe_psql('postgres', "SELECT pg_cancel_backend(pid) FROM llama_stat_requests WHERE state = 'running'");
+is(scalar(finish_all(@two)), 0, 'when both give up');
+ok(wait_until('the slots are free', sub { $node->safe_psql('postgres', 'SELECT slots_in_use = 0 FROM llama_stat') eq 't' }), 'nothing goes on');
+
+@two = start_all('after a restart', {}, {});
+my ($engine) = worker_pids($node);
+$node->safe_psql('postgres', "SELECT pg_terminate_backend($engine)");
+is(join(' ', finish_all(@two)), alone('after a restart'), 'both have it when the worker was ended in between');
+
+# Vectors and probabilities are copied too.
+for my $call ("llama_embed(repeat('a long text ', 700), 8, model => 'slow')",
+	"llama_classify_prob(repeat('a long text ', 700), '{one,two and more,three}', model => 'slow')")
+{
+	my @clients = map { spawn_sql($node, "SELECT $call") } 1 .. 2;
+	wait_running(2);
+	is(join(' ', finish_all(@clients)), $node->safe_psql('postgres', "SET llama3.enable_result_cache = off; SELECT $call"),
+		'two of ' . substr($call, 0, index($call, '(')) . ' get the same');
+}
 
 # --------------------------------------------------------------------- a crash
 my $pid_file = $node->background_psql('postgres', on_error_stop => 0);

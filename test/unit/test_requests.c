@@ -529,6 +529,122 @@ test_workspace(void)
 	tap_ok(same, "and counts activations as the kernels do");
 }
 
+/* ----------------------------------------------------------------
+ *		Equal requests
+ * ----------------------------------------------------------------
+ */
+
+/* Requests of each kind, with inputs at other addresses for each copy. */
+typedef struct Inputs
+{
+	int32_t		tokens[3];
+	char		stop[4];
+	int32_t		stop_len[2];
+	uint64_t	grammar[2];
+	int32_t		labels[3];
+	int32_t		label_end[2];
+} Inputs;
+
+static const Inputs some_inputs = {{1, 2, 3}, "abcd", {1, 3}, {5, 6}, {7, 8, 9}, {1, 3}};
+
+static L3Request
+request_of(L3RequestKind kind, bool constrained, Inputs *in)
+{
+	L3Request	r = {.kind = kind, .salt = 1, .tokens = in->tokens, .n_tokens = 3};
+
+	*in = some_inputs;
+	r.max_tokens = 5;
+	r.sampling = (L3Sampling) {.temperature = 1, .top_p = 0.9f, .min_p = 0.1f, .repeat_penalty = 1, .top_k = 4, .seed = 2};
+	if (kind == L3_REQ_GENERATE && constrained)
+	{
+		r.grammar = in->grammar;
+		r.grammar_size = sizeof(in->grammar);
+	}
+	else if (kind == L3_REQ_GENERATE)
+	{
+		r.stop = in->stop;
+		r.stop_len = in->stop_len;
+		r.n_stops = 2;
+	}
+	r.label_tokens = in->labels;
+	r.label_end = in->label_end;
+	r.n_labels = 2;
+	r.first_scored = 1;
+	return r;
+}
+
+/* Change one input or field; false when there are no more. */
+static bool
+change(L3Request *r, Inputs *in, int what)
+{
+	switch (what)
+	{
+		case 0: r->salt++; return true;
+		case 1: in->tokens[2]++; return true;
+		case 2: r->n_tokens--; return true;
+		case 3: r->max_tokens++; return true;
+		case 4: r->sampling.temperature = 0; return true;
+		case 5: r->sampling.top_p = 1; return true;
+		case 6: r->sampling.min_p = 0; return true;
+		case 7: r->sampling.repeat_penalty = 2; return true;
+		case 8: r->sampling.top_k++; return true;
+		case 9: r->sampling.seed++; return true;
+		case 10: r->ignore_stop_tokens = true; return true;
+		case 11: in->stop[3]++; return true;
+		case 12: in->stop_len[0] = 2; in->stop_len[1] = 2; return true;
+		case 13: r->n_stops--; return true;
+		case 14: in->grammar[1]++; return true;
+		case 15: r->grammar_size -= 8; return true;
+		case 16: r->grammar = r->grammar == NULL ? in->grammar : NULL; return true;
+		case 17: in->labels[2]++; return true;
+		case 18: in->label_end[0] = 2; return true;
+		case 19: r->n_labels--; return true;
+		case 20: r->pooling = L3_POOL_LAST; return true;
+		case 21: r->first_scored++; return true;
+		default: return false;
+	}
+}
+
+/* Of which kinds a change is one: a bit each, with 1 << 4 for a generation in a grammar. */
+static const unsigned changes_of[] = {
+	31, 31, 31, 17, 17, 17, 17, 17, 17, 17, 17, 1, 1, 17, 16, 16, 17, 2, 2, 2, 4, 8
+};
+
+static void
+test_equal(void)
+{
+	static const int kinds[] = {L3_REQ_GENERATE, L3_REQ_SCORE, L3_REQ_EMBED, L3_REQ_LOGPROBS, L3_REQ_GENERATE};
+	bool		equal = true;
+	bool		told = true;
+	Inputs		in_a;
+	Inputs		in_b;
+	int32_t		out;
+
+	for (int k = 0; k < 5; k++)
+	{
+		L3Request	a = request_of(kinds[k], k == 4, &in_a);
+		L3Request	b = request_of(kinds[k], k == 4, &in_b);
+
+		equal = equal && l3_request_equal(&a, &b);
+		b.prompt_lookup = true;
+		b.out_tokens = &out;
+		equal = equal && l3_request_equal(&a, &b);
+		for (int what = 0; b = request_of(kinds[k], k == 4, &in_b), change(&b, &in_b, what); what++)
+			if (l3_request_equal(&a, &b) != ((changes_of[what] >> k & 1) == 0))
+			{
+				printf("# kind %d, change %d\n", k, what);
+				told = false;
+			}
+		for (int other = 0; other < 5; other++)
+		{
+			b = request_of(kinds[other], other == 4, &in_b);
+			told = told && l3_request_equal(&a, &b) == (other == k);
+		}
+	}
+	tap_ok(equal, "requests with the same inputs are equal, wherever they lie and whatever speeds them up");
+	tap_ok(told, "what makes another answer, or another domain, makes another request, and nothing else does");
+}
+
 int
 main(void)
 {
@@ -550,6 +666,7 @@ main(void)
 	test_never_fits();
 	test_fairness();
 	test_workspace();
+	test_equal();
 	tap_ok(rig_idle(&rig), "nothing is held at the end");
 	rig_close(&rig);
 	free((void *) arena);

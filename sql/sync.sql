@@ -145,6 +145,18 @@ SELECT bool_and(ratio = 100 / divisor) AS in_step, count(*) FROM ratios;
 SELECT rows_filled FROM llama_sync_lag WHERE target = 'ratios'::regclass;
 SELECT llama_sync_remove('ratios', 'ratio');
 
+-- names and keys with a "$" in them, also where a batch of old rows ends
+CREATE TABLE "price$usd" ("sku$keys" text PRIMARY KEY, "$value" int, "label$target" int);
+INSERT INTO "price$usd" SELECT 'sku $usd ' || i, i % 5 FROM generate_series(1, 7) i;
+SELECT llama_sync('price$usd', 'label$target', '100 / "$value"', batch_rows => 2, background => false);
+CALL llama_sync_run('price$usd');
+UPDATE "price$usd" SET "$value" = 10 WHERE "sku$keys" = 'sku $usd 3';
+UPDATE "price$usd" SET "sku$keys" = 'sku $value 4' WHERE "sku$keys" = 'sku $usd 4';
+CALL llama_sync_run('price$usd');
+SELECT * FROM "price$usd" ORDER BY 1;
+SELECT key, message FROM llama_sync_errors;
+DROP TABLE "price$usd";
+
 -- types: no equality, a domain, an array, a composite type that is assigned from real[] as vector is
 CREATE TYPE vec AS (v real[]);
 CREATE FUNCTION vec_of(real[]) RETURNS vec LANGUAGE sql IMMUTABLE AS $$ SELECT ROW($1)::shop.vec $$;

@@ -143,16 +143,12 @@ extern void llama_sync_registry_execute(Oid registry, const char *statement, int
  *	$match(t,a)				says that t.id, ... equal a.key1, ...
  *	$equal(t,u)				says that t.id, ... equal u.id, ...
  *	$sources(t)				is the columns that the expression reads
+ *	$object(a)				is 'id', a.key1, ..., the key's names and values
+ *	$after(t)				says that t.id, ... come after the sync's position
  * and $1 is a parameter.  Everything is qualified, so that the statement means
  * the same under every search_path; templates do so with operators.
  */
 extern char *llama_sync_sql(const LlamaSync *sync, const char *template);
-
-/*
- * A condition on target "t" for what comes after the position that is given as
- * the keys' text forms.
- */
-extern char *llama_sync_after(const LlamaSync *sync, List *position);
 
 /* Names for messages and statements. */
 extern char *llama_sync_relation(Oid relation);

@@ -299,7 +299,6 @@ queue_old_rows(Batch *batch, int n_rows, List **position)
 	LlamaSync  *sync = batch->sync;
 	Oid			types[] = {TIMESTAMPTZOID};
 	Datum		values[] = {TimestampTzGetDatum(batch->run->started)};
-	StringInfoData sql;
 	int			n;
 
 	(void) set_config_option("datestyle", "ISO", PGC_USERSET, PGC_S_SESSION,
@@ -311,14 +310,10 @@ queue_old_rows(Batch *batch, int n_rows, List **position)
 	(void) set_config_option("lock_timeout", FILL_LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
 
-	initStringInfo(&sql);
-	appendStringInfoString(&sql, "SELECT $columns(t) FROM $target t WHERE true");
-	if (strcmp(sync->fill, "null") == 0)
-		appendStringInfoString(&sql, " AND t.$column IS NULL");
-	if (sync->position != NIL)
-		appendStringInfo(&sql, " AND %s", llama_sync_after(sync, sync->position));
-	appendStringInfo(&sql, " ORDER BY $columns(t) LIMIT %d", n_rows);
-	n = keep(sync, "old", psprintf("SELECT * FROM (%s) o ($names)", sql.data), NULL);
+	n = keep(sync, "old", psprintf("SELECT * FROM (SELECT $columns(t) FROM $target t WHERE %s AND %s"
+								   " ORDER BY $columns(t) LIMIT %d) o ($names)",
+								   strcmp(sync->fill, "null") == 0 ? "t.$column IS NULL" : "true",
+								   sync->position != NIL ? "$after(t)" : "true", n_rows), NULL);
 	execute(sync, "INSERT INTO $queue AS q ($names, queued_at) SELECT $keys(o), $1 FROM old o"
 			" ON CONFLICT DO NOTHING", make_params(1, types, values));
 	*position = NIL;

@@ -96,6 +96,64 @@ append_sources(StringInfo buf, const LlamaSync *sync, const char *alias)
 	}
 }
 
+/* The key's text form as a literal of its type. */
+static void
+append_literal(StringInfo buf, const LlamaSync *sync, int key, const char *value)
+{
+	Oid			type;
+	int32		typmod;
+	Oid			collation;
+
+	get_atttypetypmodcoll(sync->target, sync->keys[key].attnum, &type, &typmod, &collation);
+	appendStringInfo(buf, "%s::%s", quote_literal_cstr(value),
+					 format_type_extended(type, typmod,
+										  FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
+}
+
+/*
+ * (a, b) > (x, y), written out because a comparison of rows takes one name for
+ * the operators of all columns: a >= x AND (a > x OR (a = x AND (b > y))).
+ * The first term is implied by the second; an index wants it.
+ */
+static void
+append_after(StringInfo buf, const LlamaSync *sync, const char *alias)
+{
+	append_operand(buf, sync, COLUMN, alias, 0);
+	appendStringInfo(buf, " %s ", sync->keys[0].greater_equal);
+	append_literal(buf, sync, 0, linitial(sync->position));
+	appendStringInfoString(buf, " AND (");
+	for (int i = 0; i < sync->n_keys; i++)
+	{
+		const char *value = list_nth(sync->position, i);
+
+		append_operand(buf, sync, COLUMN, alias, i);
+		appendStringInfo(buf, " %s ", sync->keys[i].greater);
+		append_literal(buf, sync, i, value);
+		if (i == sync->n_keys - 1)
+			break;
+		appendStringInfoString(buf, " OR (");
+		append_operand(buf, sync, COLUMN, alias, i);
+		appendStringInfo(buf, " %s ", sync->keys[i].equal);
+		append_literal(buf, sync, i, value);
+		appendStringInfoString(buf, " AND (");
+	}
+	for (int i = 1; i < sync->n_keys; i++)
+		appendStringInfoString(buf, "))");
+	appendStringInfoChar(buf, ')');
+}
+
+static void
+append_object(StringInfo buf, const LlamaSync *sync, const char *alias)
+{
+	for (int i = 0; i < sync->n_keys; i++)
+	{
+		char	   *name = get_attname(sync->target, sync->keys[i].attnum, false);
+
+		appendStringInfo(buf, "%s%s, ", i > 0 ? ", " : "", quote_literal_cstr(name));
+		append_operand(buf, sync, KEY, alias, i);
+	}
+}
+
 /* "(a,b)", of aliases, or nothing; returns what follows. */
 static const char *
 scan_aliases(const char *at, char a[ALIAS_SIZE], char b[ALIAS_SIZE])
@@ -143,10 +201,15 @@ append_item(StringInfo buf, const LlamaSync *sync, const char *name, const char 
 		append_equal(buf, sync, COLUMN, a, COLUMN, b);
 	else if (strcmp(name, "sources") == 0)
 		append_sources(buf, sync, a);
+	else if (strcmp(name, "object") == 0)
+		append_object(buf, sync, a);
+	else if (strcmp(name, "after") == 0)
+		append_after(buf, sync, a);
 	else
 		elog(ERROR, "unknown item \"%s\" in the template of a sync", name);
 }
 
+/* Names and values are put in as they are: they may contain a "$". */
 char *
 llama_sync_sql(const LlamaSync *sync, const char *template)
 {
@@ -169,55 +232,5 @@ llama_sync_sql(const LlamaSync *sync, const char *template)
 		at = scan_aliases(at + len, a, b);
 		append_item(&buf, sync, name, a, b);
 	}
-	return buf.data;
-}
-
-/* The key's text form as a literal of its type. */
-static void
-append_literal(StringInfo buf, const LlamaSync *sync, int key, const char *value)
-{
-	Oid			type;
-	int32		typmod;
-	Oid			collation;
-
-	get_atttypetypmodcoll(sync->target, sync->keys[key].attnum, &type, &typmod, &collation);
-	appendStringInfo(buf, "%s::%s", quote_literal_cstr(value),
-					 format_type_extended(type, typmod,
-										  FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
-}
-
-/*
- * (a, b) > (x, y), written out because a comparison of rows takes one name for
- * the operators of all columns: a >= x AND (a > x OR (a = x AND (b > y))).
- * The first term is implied by the second; an index wants it.
- */
-char *
-llama_sync_after(const LlamaSync *sync, List *position)
-{
-	StringInfoData buf;
-
-	initStringInfo(&buf);
-	append_operand(&buf, sync, COLUMN, "t", 0);
-	appendStringInfo(&buf, " %s ", sync->keys[0].greater_equal);
-	append_literal(&buf, sync, 0, linitial(position));
-	appendStringInfoString(&buf, " AND (");
-	for (int i = 0; i < sync->n_keys; i++)
-	{
-		const char *value = list_nth(position, i);
-
-		append_operand(&buf, sync, COLUMN, "t", i);
-		appendStringInfo(&buf, " %s ", sync->keys[i].greater);
-		append_literal(&buf, sync, i, value);
-		if (i == sync->n_keys - 1)
-			break;
-		appendStringInfoString(&buf, " OR (");
-		append_operand(&buf, sync, COLUMN, "t", i);
-		appendStringInfo(&buf, " %s ", sync->keys[i].equal);
-		append_literal(&buf, sync, i, value);
-		appendStringInfoString(&buf, " AND (");
-	}
-	for (int i = 1; i < sync->n_keys; i++)
-		appendStringInfoString(&buf, "))");
-	appendStringInfoChar(&buf, ')');
 	return buf.data;
 }

@@ -250,18 +250,9 @@ llama_sync_lag(PG_FUNCTION_ARGS)
 static void
 put_errors(FunctionCallInfo fcinfo, const LlamaSync *sync)
 {
-	StringInfoData sql;
-
-	initStringInfo(&sql);
-	appendStringInfoString(&sql, "SELECT pg_catalog.jsonb_build_object(");
-	for (int i = 0; i < sync->n_keys; i++)
-		appendStringInfo(&sql, "%s%s, q.key%d", i > 0 ? ", " : "",
-						 quote_literal_cstr(get_attname(sync->target, sync->keys[i].attnum, false)),
-						 i + 1);
-	appendStringInfoString(&sql, "), q.sqlstate, q.message, q.tried_at FROM $queue q"
-						   " WHERE q.sqlstate IS NOT NULL ORDER BY q.tried_at, $keys(q)");
 	SPI_connect();
-	query_queue(sync, sql.data);
+	query_queue(sync, "SELECT pg_catalog.jsonb_build_object($object(q)), q.sqlstate, q.message, q.tried_at"
+				" FROM $queue q WHERE q.sqlstate IS NOT NULL ORDER BY q.tried_at, $keys(q)");
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		Row			row = {0};

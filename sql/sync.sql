@@ -182,6 +182,21 @@ SELECT _llama_sync_differ(1, 'a'::text, 1, 'a'::text), _llama_sync_differ(1, NUL
 SELECT _llama_sync_differ(1, 'a'::text);
 SELECT _llama_sync_differ(1, 2, 3);
 
+-- rows of one statement have one time: a batch reads its own of them and not all
+CREATE TABLE many (id int PRIMARY KEY, a int, b int);
+SELECT llama_sync('many', 'b', 'a + 1', batch_rows => 20, background => false);
+INSERT INTO many SELECT i, i FROM generate_series(1, 2000) i;
+SET enable_seqscan = off;
+SET enable_bitmapscan = off;
+CALL llama_sync_run('many');
+RESET enable_seqscan;
+RESET enable_bitmapscan;
+SELECT count(*) AS filled FROM many WHERE b = a + 1;
+SELECT pg_stat_force_next_flush();
+SELECT idx_tup_fetch >= 2000 AS by_index, idx_tup_fetch < 2 * 2000 AS each_about_once
+	FROM pg_stat_user_indexes WHERE relname = 'many_b_queue' AND indexrelname LIKE '%tried_at%';
+DROP TABLE many;
+
 -- renames and moves are followed; what the expression needs cannot be dropped unnoticed
 ALTER TABLE kinds RENAME COLUMN doc TO document;
 ALTER TABLE kinds RENAME COLUMN at TO day;

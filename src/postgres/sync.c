@@ -263,6 +263,7 @@ make_queue(Relation rel, const Wish *wish, int n_keys, const char *view)
 					 " ADD sqlstate pg_catalog.text,"
 					 " ADD message pg_catalog.text,"
 					 " ADD PRIMARY KEY (%s)", qualified, keys.data));
+	/* In the order in which who fills the column picks them (sync_run.c). */
 	execute(psprintf("CREATE INDEX ON %s (tried_at NULLS FIRST, queued_at) WHERE sqlstate IS NULL",
 					 qualified));
 	execute(psprintf("COMMENT ON TABLE %s IS %s", qualified,

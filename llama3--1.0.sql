@@ -1946,21 +1946,35 @@ GRANT SELECT ON llama_progress TO PUBLIC;
 /* ---------------------------------------------------------------------
  * Columns in step with their source
  *
- * What a sync is made of is told in src/postgres/sync.h.  The registry is read
- * and written by these functions only, as its owner, after they have checked
- * that the caller may act for the owner of the table.
+ * What a sync is made of is told in src/postgres/sync.h.  The tables are read
+ * and written by these functions only, as their owner, after they have checked
+ * that the caller may act for the owner of the table.  Everybody may read the
+ * registry, as pg_dump does: it tells names, which are everybody's to see.
+ * llama_sync_runs holds keys and messages, and is in no dump.
  * ---------------------------------------------------------------------
  */
 
 CREATE TABLE llama_sync_registry (
 	id uuid PRIMARY KEY,
+	target regclass NOT NULL,
+	column_name name NOT NULL,
 	definition regclass NOT NULL UNIQUE,
 	queue regclass NOT NULL,
 	search_path text NOT NULL,
 	batch_rows integer NOT NULL,
 	background boolean NOT NULL,
 	paused boolean NOT NULL DEFAULT false,
-	fill text,
+	fill text);
+COMMENT ON TABLE llama_sync_registry IS
+	'what llama_syncs shows; written by the functions of llama_sync alone';
+GRANT SELECT ON llama_sync_registry TO PUBLIC;
+/* A name of what is gone would be a number, and in another database somebody else's. */
+SELECT pg_catalog.pg_extension_config_dump('llama_sync_registry',
+	'WHERE 3 OPERATOR(pg_catalog.=) (SELECT pg_catalog.count(*) FROM pg_catalog.pg_class c'
+	' WHERE c.oid OPERATOR(pg_catalog.=) ANY (ARRAY[target, definition, queue]::pg_catalog.oid[]))');
+
+CREATE TABLE llama_sync_runs (
+	id uuid PRIMARY KEY REFERENCES llama_sync_registry ON DELETE CASCADE,
 	position text[],
 	rows_filled bigint NOT NULL DEFAULT 0,
 	run_rows bigint,
@@ -1968,9 +1982,8 @@ CREATE TABLE llama_sync_registry (
 	run_ended timestamptz,
 	sqlstate text,
 	message text);
-COMMENT ON TABLE llama_sync_registry IS
-	'what llama_syncs and llama_sync_lag show, and where filling stands; written by the functions of llama_sync alone';
-SELECT pg_catalog.pg_extension_config_dump('llama_sync_registry', '');
+COMMENT ON TABLE llama_sync_runs IS
+	'what llama_sync_lag shows, and where filling stands; written by the functions of llama_sync alone';
 
 CREATE FUNCTION llama_sync(
 	target regclass,
@@ -2053,7 +2066,7 @@ COMMENT ON FUNCTION llama_syncs() IS
 	'the rows of the view llama_syncs';
 CREATE VIEW llama_syncs AS SELECT * FROM llama_syncs();
 COMMENT ON VIEW llama_syncs IS
-	'columns that are kept in step, of tables that the role owns; state: filling (rows that were there before), active or paused';
+	'columns that are kept in step, of tables that the role owns; state: filling (rows that were there before), active, paused or broken (see llama_sync_lag)';
 GRANT SELECT ON llama_syncs TO PUBLIC;
 
 CREATE FUNCTION llama_sync_lag(

@@ -9,8 +9,9 @@
  *
  * Locks.  Making a sync takes ShareRowExclusiveLock on the target, as CREATE
  * TRIGGER does: writers wait, readers do not.  Removing one takes the lock of
- * who fills first (sync_run.c), so that AccessExclusiveLock, which DROP TRIGGER
- * needs, is not waited for while the batch in work keeps its own lock.
+ * who fills first (sync_run.c), so that AccessExclusiveLock is not waited for
+ * while the batch in work keeps its own lock; then the target's, as writers have
+ * it when the triggers come to view and queue.
  *
  *-------------------------------------------------------------------------
  */
@@ -63,46 +64,16 @@ typedef struct TriggerForm
 	const char *form;			/* "%s" stands for the key's comparison */
 } TriggerForm;
 
-#define ROWS_BEFORE "llama_old"
-#define ROWS_AFTER	"llama_new"
-
 static const TriggerForm trigger_forms[] = {
-	{"insert", "INSERT ON $target REFERENCING NEW TABLE AS " ROWS_AFTER " FOR EACH STATEMENT"},
-	{"update", "UPDATE ON $target REFERENCING OLD TABLE AS " ROWS_BEFORE " NEW TABLE AS " ROWS_AFTER
-	" FOR EACH STATEMENT"},
-	{"delete", "DELETE ON $target REFERENCING OLD TABLE AS " ROWS_BEFORE " FOR EACH STATEMENT"},
+	{"insert", "INSERT ON $target REFERENCING NEW TABLE AS " LLAMA_SYNC_ROWS_AFTER " FOR EACH STATEMENT"},
+	{"update", "UPDATE ON $target REFERENCING OLD TABLE AS " LLAMA_SYNC_ROWS_BEFORE
+	" NEW TABLE AS " LLAMA_SYNC_ROWS_AFTER " FOR EACH STATEMENT"},
+	{"delete", "DELETE ON $target REFERENCING OLD TABLE AS " LLAMA_SYNC_ROWS_BEFORE " FOR EACH STATEMENT"},
 	{"truncate", "TRUNCATE ON $target FOR EACH STATEMENT"},
 	/* Rows of the two transition tables are told apart by their keys alone. */
 	{"key", "UPDATE ON $target FOR EACH ROW"
 	" WHEN ($differ($columns(old), $columns(new)))"}
 };
-
-/* ----------------------------------------------------------------
- *		With the owner's rights
- * ----------------------------------------------------------------
- */
-
-typedef struct Identity
-{
-	Oid			user;
-	int			context;
-} Identity;
-
-static Identity
-become(Oid owner)
-{
-	Identity	before;
-
-	GetUserIdAndSecContext(&before.user, &before.context);
-	SetUserIdAndSecContext(owner, before.context | SECURITY_LOCAL_USERID_CHANGE);
-	return before;
-}
-
-static void
-become_again(Identity before)
-{
-	SetUserIdAndSecContext(before.user, before.context);
-}
 
 static void
 execute(const char *sql)
@@ -291,27 +262,27 @@ make_triggers(const LlamaSync *sync, Oid function)
 						 quote_literal_cstr(sync->id)));
 }
 
-/* Names of the triggers, which have the sync's id as their argument. */
+/* The triggers, which have the sync's id as their argument. */
 static List *
 find_triggers(const LlamaSync *sync)
 {
 	Relation	rel = table_open(sync->target, AccessShareLock);
-	List	   *names = NIL;
+	List	   *list = NIL;
 
 	for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
 	{
 		Trigger    *trigger = &rel->trigdesc->triggers[i];
 
 		if (trigger->tgnargs == 1 && strcmp(trigger->tgargs[0], sync->id) == 0)
-			names = lappend(names, pstrdup(trigger->tgname));
+			list = lappend_oid(list, trigger->tgoid);
 	}
 	table_close(rel, NoLock);
-	return names;
+	return list;
 }
 
-/* Does the queue go with the view? */
+/* Does a relation go with another? */
 static bool
-is_linked(const LlamaSync *sync)
+is_linked(Oid relation, Oid to)
 {
 	Relation	depend = table_open(DependRelationId, AccessShareLock);
 	ScanKeyData keys[2];
@@ -322,13 +293,13 @@ is_linked(const LlamaSync *sync)
 	ScanKeyInit(&keys[0], Anum_pg_depend_classid, BTEqualStrategyNumber, F_OIDEQ,
 				ObjectIdGetDatum(RelationRelationId));
 	ScanKeyInit(&keys[1], Anum_pg_depend_objid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(sync->queue));
+				ObjectIdGetDatum(relation));
 	scan = systable_beginscan(depend, DependDependerIndexId, true, NULL, 2, keys);
 	while (!linked && HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		Form_pg_depend form = (Form_pg_depend) GETSTRUCT(tuple);
 
-		linked = form->refclassid == RelationRelationId && form->refobjid == sync->view;
+		linked = form->refclassid == RelationRelationId && form->refobjid == to;
 	}
 	systable_endscan(scan);
 	table_close(depend, AccessShareLock);
@@ -343,7 +314,7 @@ llama_sync_link(const LlamaSync *sync)
 	ObjectAddress part;
 	ListCell   *cell;
 
-	if (is_linked(sync))
+	if (is_linked(sync->queue, sync->view))
 		return;
 	ObjectAddressSet(target, RelationRelationId, sync->target);
 	ObjectAddressSet(view, RelationRelationId, sync->view);
@@ -352,7 +323,7 @@ llama_sync_link(const LlamaSync *sync)
 	recordDependencyOn(&part, &view, DEPENDENCY_AUTO);
 	foreach(cell, find_triggers(sync))
 	{
-		ObjectAddressSet(part, TriggerRelationId, get_trigger_oid(sync->target, lfirst(cell), false));
+		ObjectAddressSet(part, TriggerRelationId, lfirst_oid(cell));
 		recordDependencyOn(&part, &view, DEPENDENCY_AUTO);
 	}
 }
@@ -360,22 +331,24 @@ llama_sync_link(const LlamaSync *sync)
 static void
 enter_registry(Oid registry, const Wish *wish, Oid view, Oid queue, const char *id)
 {
-	Oid			types[] = {TEXTOID, OIDOID, OIDOID, TEXTOID, INT4OID, BOOLOID, TEXTOID};
+	Oid			types[] = {TEXTOID, OIDOID, TEXTOID, OIDOID, OIDOID, TEXTOID, INT4OID, BOOLOID, TEXTOID};
 	Datum		values[] = {
-		CStringGetTextDatum(id), ObjectIdGetDatum(view), ObjectIdGetDatum(queue),
+		CStringGetTextDatum(id), ObjectIdGetDatum(wish->target), CStringGetTextDatum(wish->column),
+		ObjectIdGetDatum(view), ObjectIdGetDatum(queue),
 		CStringGetTextDatum(GetConfigOption("search_path", false, false)),
 		Int32GetDatum(wish->batch_rows), BoolGetDatum(wish->background),
 		wish->fill != NULL ? CStringGetTextDatum(wish->fill) : (Datum) 0
 	};
-	char		nulls[] = {' ', ' ', ' ', ' ', ' ', ' ', wish->fill != NULL ? ' ' : 'n'};
+	char		nulls[] = {' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', wish->fill != NULL ? ' ' : 'n'};
 
 	llama_sync_registry_execute(registry,
-								"DELETE FROM %s r WHERE NOT EXISTS"
+								"DELETE FROM $registry r WHERE NOT EXISTS"
 								" (SELECT FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) r.definition)",
 								0, NULL, NULL, NULL);
 	llama_sync_registry_execute(registry,
-								"INSERT INTO %s (id, definition, queue, search_path, batch_rows, background, fill)"
-								" VALUES ($1::pg_catalog.uuid, $2, $3, $4, $5, $6, $7)",
+								"INSERT INTO $registry (id, target, column_name, definition, queue, search_path,"
+								" batch_rows, background, fill)"
+								" VALUES ($1::pg_catalog.uuid, $2, $3, $4, $5, $6, $7, $8, $9)",
 								lengthof(types), types, values, nulls);
 }
 
@@ -425,7 +398,7 @@ llama_sync(PG_FUNCTION_ARGS)
 	char	   *id = new_id();
 	char	   *view;
 	Oid			queue;
-	Identity	before;
+	LlamaSyncIdentity before;
 	LlamaSync  *sync;
 
 	read_wish(fcinfo, &wish);
@@ -451,7 +424,7 @@ llama_sync(PG_FUNCTION_ARGS)
 				 errhint("Call llama_sync_remove first.")));
 
 	SPI_connect();
-	before = become(rel->rd_rel->relowner);
+	before = llama_sync_become(rel->rd_rel->relowner);
 	view = make_view(rel, &wish, key, column, expression);
 	queue = make_queue(rel, &wish, list_length(key), view);
 	enter_registry(registry, &wish, get_relname_relid(view, RelationGetNamespace(rel)), queue, id);
@@ -466,7 +439,7 @@ llama_sync(PG_FUNCTION_ARGS)
 	make_triggers(sync, fcinfo->flinfo->fn_oid);
 	CommandCounterIncrement();
 	llama_sync_link(sync);
-	become_again(before);
+	llama_sync_become_again(before);
 	SPI_finish();
 	table_close(rel, NoLock);
 	if (wish.background && wish.fill != NULL)
@@ -507,8 +480,8 @@ get_sync(FunctionCallInfo fcinfo)
 static void
 update_registry(FunctionCallInfo fcinfo, const char *statement, const LlamaSync *sync)
 {
-	Oid			types[] = {OIDOID};
-	Datum		values[] = {ObjectIdGetDatum(sync->view)};
+	Oid			types[] = {TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(sync->id)};
 
 	SPI_connect();
 	llama_sync_registry_execute(llama_sync_registry(fcinfo->flinfo->fn_oid), statement,
@@ -516,42 +489,63 @@ update_registry(FunctionCallInfo fcinfo, const char *statement, const LlamaSync 
 	SPI_finish();
 }
 
-#define THE_ROW " WHERE definition OPERATOR(pg_catalog.=) $1"
+#define THE_ROW " WHERE id OPERATOR(pg_catalog.=) $1::pg_catalog.uuid"
 
 Datum
 llama_sync_pause(PG_FUNCTION_ARGS)
 {
-	update_registry(fcinfo, "UPDATE %s SET paused = true" THE_ROW, get_sync(fcinfo));
+	update_registry(fcinfo, "UPDATE $registry SET paused = true" THE_ROW, get_sync(fcinfo));
 	PG_RETURN_VOID();
 }
 
 Datum
 llama_sync_resume(PG_FUNCTION_ARGS)
 {
-	update_registry(fcinfo, "UPDATE %s SET paused = false, sqlstate = NULL, message = NULL" THE_ROW,
-					get_sync(fcinfo));
+	LlamaSync  *sync = get_sync(fcinfo);
+
+	update_registry(fcinfo, "UPDATE $registry SET paused = false" THE_ROW, sync);
+	update_registry(fcinfo, "UPDATE $runs SET sqlstate = NULL, message = NULL" THE_ROW, sync);
 	llama_sync_wake_at_commit();
 	PG_RETURN_VOID();
 }
 
+/*
+ * A part that has changed hands goes too, if it is known to be one: the registry
+ * of a restored database has nothing but names.
+ */
+static void
+add_part(ObjectAddresses *parts, const LlamaSync *sync, Oid relation, char kind, Oid linked_to)
+{
+	ObjectAddress address;
+
+	if (get_rel_relkind(relation) != kind ||
+		(llama_sync_relation_owner(relation) != sync->owner && !is_linked(relation, linked_to)))
+		return;
+	ObjectAddressSet(address, RelationRelationId, relation);
+	add_exact_object_address(&address, parts);
+}
+
+/* Whoever owns the parts, and whatever they are now: so no statements with names. */
 Datum
 llama_sync_remove(PG_FUNCTION_ARGS)
 {
 	LlamaSync  *sync = get_sync(fcinfo);
-	Identity	before;
+	ObjectAddresses *parts = new_object_addresses();
+	ObjectAddress trigger;
 	ListCell   *cell;
 
 	LockRelationOid(sync->view, LLAMA_SYNC_LOCK);
-	update_registry(fcinfo, "DELETE FROM %s" THE_ROW, sync);
-	SPI_connect();
-	before = become(sync->owner);
+	LockRelationOid(sync->target, AccessExclusiveLock);
+	update_registry(fcinfo, "DELETE FROM $registry" THE_ROW, sync);
 	foreach(cell, find_triggers(sync))
-		execute(psprintf("DROP TRIGGER %s ON %s", quote_identifier(lfirst(cell)),
-						 llama_sync_relation(sync->target)));
-	execute(llama_sync_sql(sync, "DROP TABLE $queue"));
-	execute(llama_sync_sql(sync, "DROP VIEW $view"));
-	become_again(before);
-	SPI_finish();
+	{
+		ObjectAddressSet(trigger, TriggerRelationId, lfirst_oid(cell));
+		add_exact_object_address(&trigger, parts);
+	}
+	add_part(parts, sync, sync->queue, RELKIND_RELATION, sync->view);
+	add_part(parts, sync, sync->view, RELKIND_VIEW, sync->target);
+	performMultipleDeletions(parts, DROP_RESTRICT, 0);
+	free_object_addresses(parts);
 	PG_RETURN_VOID();
 }
 
@@ -559,16 +553,17 @@ Datum
 llama_sync_retry(PG_FUNCTION_ARGS)
 {
 	LlamaSync  *sync = get_sync(fcinfo);
-	Identity	before;
+	LlamaSyncIdentity before;
 	int64		n;
 
+	llama_sync_check_whole(sync);
 	SPI_connect();
-	before = become(sync->owner);
+	before = llama_sync_become(sync->owner);
 	execute(llama_sync_sql(sync,
 						   "UPDATE $queue q SET sqlstate = NULL, message = NULL, tried_at = NULL,"
 						   " queued_at = DEFAULT, version = DEFAULT WHERE q.sqlstate IS NOT NULL"));
 	n = SPI_processed;
-	become_again(before);
+	llama_sync_become_again(before);
 	SPI_finish();
 	llama_sync_wake_at_commit();
 	PG_RETURN_INT64(n);

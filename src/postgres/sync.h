@@ -15,10 +15,17 @@
  *	  (sync_trigger.c);
  *	- a row of the extension's table llama_sync_registry, which only these
  *	  functions write: they check that the caller may, and write as its owner.
+ *	  It says which table, view and queue they are, and is in dumps; so
+ *	  everybody may read it, or nobody else could dump the database;
+ *	- a row of llama_sync_runs: how far filling is, which holds keys and
+ *	  messages, so that nobody may read it, and is in no dump.
  *
  * View, queue and triggers depend on each other and on the target so that they
  * go together.  The registry's row of a sync whose view is gone is passed over,
  * and deleted by the next llama_sync.
+ *
+ * View and queue are the owner's, who can change them: sync_definition.c tells
+ * which of it all that leaves usable, and sync_owner.c with whose rights.
  *
  *-------------------------------------------------------------------------
  */
@@ -40,6 +47,10 @@
  */
 #define LLAMA_SYNC_LOCK		ShareUpdateExclusiveLock
 
+/* The triggers' names for the rows of a statement. */
+#define LLAMA_SYNC_ROWS_BEFORE	"llama_old"
+#define LLAMA_SYNC_ROWS_AFTER	"llama_new"
+
 typedef struct LlamaSyncKey
 {
 	AttrNumber	attnum;			/* in the target */
@@ -54,8 +65,10 @@ typedef struct LlamaSync
 {
 	/* of the registry's row */
 	char	   *id;				/* a UUID; the triggers' argument */
+	Oid			target;
 	Oid			view;
 	Oid			queue;
+	char	   *column_name;	/* as it was when the sync was made */
 	Oid			schema;			/* of the registry and the functions */
 	char	   *search_path;	/* of who made the sync */
 	int			batch_rows;
@@ -63,7 +76,10 @@ typedef struct LlamaSync
 	bool		paused;
 	char	   *fill;			/* rows that are still to be queued, "null" or
 								 * "all"; NULL when there are none */
-	List	   *position;		/* keys of the last that was, as char *; NIL */
+
+	/* of the row of llama_sync_runs */
+	List	   *position;		/* keys of the last old row that was queued, as
+								 * char *; NIL */
 	int64		rows_filled;
 	int64		run_rows;		/* of the last run; */
 	TimestampTz run_started;	/* 0: there was none; */
@@ -71,14 +87,19 @@ typedef struct LlamaSync
 	char	   *sqlstate;		/* the error that ended it; NULL */
 	char	   *message;
 
-	/* of the view */
-	Oid			target;
+	/* of the catalogs */
 	Oid			owner;			/* of the target */
-	AttrNumber	column;
+	char	   *broken;			/* why the column cannot be filled; NULL */
+	bool		described;		/* the view's and the queue's shape are known, so
+								 * that the queue can be read and written */
+	Oid			queue_owner;	/* if described */
+
+	/* of the view; nothing when it is not what llama_sync made */
+	AttrNumber	column;			/* 0: unknown */
 	int			n_keys;
 	LlamaSyncKey *keys;
 	Bitmapset  *sources;		/* attribute numbers of the target */
-	Node	   *expression;
+	Node	   *expression;		/* NULL: unknown */
 	int			varno;			/* the target's number in it */
 } LlamaSync;
 
@@ -105,12 +126,50 @@ extern void llama_sync_link(const LlamaSync *sync);
 extern Oid	llama_sync_registry(Oid function);
 
 /*
- * Syncs of the registry: all of them, those of one table, or the one of a
- * table's column; or by id, NULL if there is none.  Without privileges: what
- * may be done with them is checked by llama_sync_check_owner.
+ * Syncs of one table, or of its column (NULL: all), whoever owns it; without a
+ * table those that the current user may do things with.  What may be done with
+ * the others is checked by llama_sync_check_owner.
  */
 extern List *llama_sync_list(Oid registry, Oid target, const char *column);
+/* NULL if there is none. */
 extern LlamaSync *llama_sync_by_id(Oid registry, const char *id);
+/* The same without looking at view and queue, and without locking them. */
+extern LlamaSync *llama_sync_read(Oid registry, const char *id);
+/* All of them, as char *. */
+extern List *llama_sync_ids(Oid registry);
+
+/*
+ * Run a statement on the registry as its owner.  $registry in it stands for the
+ * table, $runs for llama_sync_runs; $1, $2, ... are values of the types.  Needs
+ * an SPI connection.
+ */
+extern void llama_sync_registry_execute(Oid registry, const char *statement, int n_values,
+										Oid *types, Datum *values, const char *nulls);
+
+/*
+ * What is noted of a run: rows of the batch and of the run, and the error that
+ * ended it or NULL; and where queueing old rows stands.  Both need an SPI
+ * connection.
+ */
+extern void llama_sync_note_run(Oid registry, const char *id, int64 rows, int64 run_rows,
+								TimestampTz started, const ErrorData *error);
+extern void llama_sync_note_position(Oid registry, const char *id, List *position, bool finished);
+
+/* ----------------------------------------------------------------
+ *		sync_definition.c
+ * ----------------------------------------------------------------
+ */
+
+/* Fill in what the catalogs say; false when view or table are gone. */
+extern bool llama_sync_describe(LlamaSync *sync);
+
+/* Raises 55000 for a sync that is broken. */
+extern void llama_sync_check_whole(const LlamaSync *sync);
+
+/* ----------------------------------------------------------------
+ *		sync_owner.c
+ * ----------------------------------------------------------------
+ */
 
 /* InvalidOid when there is no such relation. */
 extern Oid	llama_sync_relation_owner(Oid relation);
@@ -119,12 +178,20 @@ extern Oid	llama_sync_relation_owner(Oid relation);
 extern bool llama_sync_is_owner(const LlamaSync *sync);
 extern void llama_sync_check_owner(const LlamaSync *sync);
 
+/* Who we were, and which settings were ours. */
+typedef struct LlamaSyncIdentity
+{
+	Oid			user;
+	int			context;
+	int			nest;
+} LlamaSyncIdentity;
+
 /*
- * Run a statement on the registry as its owner.  "%s" in it stands for the
- * table; $1, $2, ... are values of the types.  Needs an SPI connection.
+ * Run what follows as the owner.  Settings that are made meanwhile are undone
+ * at the end.  An error undoes all of it with the (sub)transaction.
  */
-extern void llama_sync_registry_execute(Oid registry, const char *statement, int n_values,
-										Oid *types, Datum *values, const char *nulls);
+extern LlamaSyncIdentity llama_sync_become(Oid owner);
+extern void llama_sync_become_again(LlamaSyncIdentity before);
 
 /* ----------------------------------------------------------------
  *		sync_sql.c
@@ -166,6 +233,7 @@ typedef enum LlamaSyncStep
 	LLAMA_SYNC_WORKED,			/* there may be more to do */
 	LLAMA_SYNC_DONE,			/* what was queued when the run began is done */
 	LLAMA_SYNC_GONE,			/* the sync is removed or paused */
+	LLAMA_SYNC_LOCKED,			/* it cannot be done while others hold locks */
 	LLAMA_SYNC_FAILED			/* the run's error says why */
 } LlamaSyncStep;
 
@@ -174,12 +242,14 @@ typedef enum LlamaSyncStep
  * The run's memory is a child of the current context.  A step that raises
  * ends the run.
  */
-extern LlamaSyncRun *llama_sync_begin(Oid registry, const char *id);
+/*
+ * lock_timeout: how long the owner's statements wait for locks; NULL: as long as
+ * the caller's.
+ */
+extern LlamaSyncRun *llama_sync_begin(Oid registry, const char *id, const char *lock_timeout);
 extern LlamaSyncStep llama_sync_step(LlamaSyncRun *run);
 /* After LLAMA_SYNC_FAILED. */
 extern const ErrorData *llama_sync_error(const LlamaSyncRun *run);
-/* For a step that raised: what llama_sync_lag is to show. */
-extern void llama_sync_note_error(Oid registry, const char *id, const ErrorData *error);
 /* Had the run before ended with an error? */
 extern bool llama_sync_failed_before(const LlamaSyncRun *run);
 /* Rows that were left because others have locked them. */

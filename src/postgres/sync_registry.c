@@ -1,38 +1,29 @@
 /*-------------------------------------------------------------------------
  *
  * sync_registry.c
- *	  Reading syncs: the registry's rows, and what their views say.
+ *	  The registry's rows.
  *
- * The registry is a table of the extension that nobody is granted; it is read
- * and written here with its owner's rights, with statements that hold nothing
- * of the caller's but values.
+ * The registry is two tables of the extension that nobody else may write to;
+ * they are read and written here with their owner's rights, with statements that
+ * hold nothing of the caller's but values.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "access/relation.h"
-#include "access/sysattr.h"
-#include "access/table.h"
-#include "catalog/pg_operator.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
-#include "optimizer/optimizer.h"
-#include "parser/parsetree.h"
-#include "rewrite/rewriteHandler.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/rel.h"
-#include "utils/syscache.h"
 #include "utils/timestamp.h"
-#include "utils/typcache.h"
 
 #include "sync.h"
 
 #define REGISTRY	"llama_sync_registry"
+#define RUNS		"llama_sync_runs"
 
 Oid
 llama_sync_registry(Oid function)
@@ -46,132 +37,51 @@ llama_sync_registry(Oid function)
 	return registry;
 }
 
-Oid
-llama_sync_relation_owner(Oid relation)
-{
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
-	Oid			owner = InvalidOid;
-
-	if (HeapTupleIsValid(tuple))
-	{
-		owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-		ReleaseSysCache(tuple);
-	}
-	return owner;
-}
-
-/* ----------------------------------------------------------------
- *		What a view says
- * ----------------------------------------------------------------
- */
-
-/* The operator as it is written wherever its schema is not in the path. */
-static char *
-operator_name(Oid operator)
-{
-	HeapTuple	tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(operator));
-	Form_pg_operator form;
-	char	   *name;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for operator %u", operator);
-	form = (Form_pg_operator) GETSTRUCT(tuple);
-	name = psprintf("OPERATOR(%s.%s)", quote_identifier(get_namespace_name(form->oprnamespace)),
-					NameStr(form->oprname));
-	ReleaseSysCache(tuple);
-	return name;
-}
-
-static void
-describe_key(LlamaSyncKey *key, Var *var)
-{
-	TypeCacheEntry *type = lookup_type_cache(var->vartype, TYPECACHE_EQ_OPR | TYPECACHE_GT_OPR |
-											 TYPECACHE_BTREE_OPFAMILY);
-	Oid			at_least = get_opfamily_member(type->btree_opf, type->btree_opintype,
-											   type->btree_opintype,
-											   BTGreaterEqualStrategyNumber);
-
-	key->attnum = var->varattno;
-	key->type = var->vartype;
-	key->equal = operator_name(type->eq_opr);
-	key->greater = operator_name(type->gt_opr);
-	key->greater_equal = operator_name(at_least);
-}
-
-static void
-add_sources(LlamaSync *sync, Node *expression)
-{
-	Bitmapset  *attributes = NULL;
-	int			member = -1;
-
-	pull_varattnos(expression, sync->varno, &attributes);
-	while ((member = bms_next_member(attributes, member)) >= 0)
-	{
-		int			attnum = member + FirstLowInvalidHeapAttributeNumber;
-
-		if (attnum > 0)
-			sync->sources = bms_add_member(sync->sources, attnum);
-	}
-}
-
-/* A column of the view; keys come first, then "current", which tells the table. */
-static void
-describe_column(LlamaSync *sync, Query *query, TargetEntry *entry)
-{
-	if (strncmp(entry->resname, "key", 3) == 0)
-		describe_key(&sync->keys[sync->n_keys++], castNode(Var, entry->expr));
-	else if (strcmp(entry->resname, "current") == 0)
-	{
-		Var		   *var = castNode(Var, entry->expr);
-
-		sync->varno = var->varno;
-		sync->target = rt_fetch(var->varno, query->rtable)->relid;
-		sync->column = var->varattno;
-	}
-	else if (strcmp(entry->resname, "value") == 0)
-	{
-		sync->expression = (Node *) copyObject(entry->expr);
-		add_sources(sync, sync->expression);
-	}
-	else
-		add_sources(sync, (Node *) entry->expr);
-}
-
-/* False when the view is gone. */
-static bool
-describe(LlamaSync *sync)
-{
-	Relation	view = try_relation_open(sync->view, AccessShareLock);
-	Query	   *query;
-	ListCell   *cell;
-
-	if (view == NULL)
-		return false;
-	if (view->rd_rel->relkind != RELKIND_VIEW ||
-		get_rel_relkind(sync->queue) != RELKIND_RELATION)
-	{
-		relation_close(view, AccessShareLock);
-		return false;
-	}
-	query = get_view_query(view);
-	sync->keys = palloc0(sizeof(LlamaSyncKey) * list_length(query->targetList));
-	foreach(cell, query->targetList)
-		describe_column(sync, query, lfirst_node(TargetEntry, cell));
-	sync->owner = llama_sync_relation_owner(sync->target);
-	relation_close(view, NoLock);
-	return true;
-}
-
 /* ----------------------------------------------------------------
  *		The registry's rows
  * ----------------------------------------------------------------
  */
 
+/* The statement with names for $registry and $runs. */
+static char *
+with_tables(const char *statement, Oid registry)
+{
+	char	   *schema = get_namespace_name(get_rel_namespace(registry));
+	struct
+	{
+		const char *item;
+		char	   *name;
+	}			tables[] = {
+		{"$registry", quote_qualified_identifier(schema, REGISTRY)},
+		{"$runs", quote_qualified_identifier(schema, RUNS)}
+	};
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	while (*statement != '\0')
+	{
+		bool		found = false;
+
+		for (int i = 0; i < (int) lengthof(tables) && !found; i++)
+		{
+			found = strncmp(statement, tables[i].item, strlen(tables[i].item)) == 0;
+			if (found)
+			{
+				appendStringInfoString(&buf, tables[i].name);
+				statement += strlen(tables[i].item);
+			}
+		}
+		if (!found)
+			appendStringInfoChar(&buf, *statement++);
+	}
+	return buf.data;
+}
+
 void
 llama_sync_registry_execute(Oid registry, const char *statement, int n_values, Oid *types,
 							Datum *values, const char *nulls)
 {
-	char	   *sql = psprintf(statement, llama_sync_relation(registry));
+	char	   *sql = with_tables(statement, registry);
 	Oid			user;
 	int			context;
 	int			result;
@@ -199,7 +109,7 @@ text_list(Datum array)
 	return list;
 }
 
-/* A row of READ's columns; NULL when what it describes is gone. */
+/* A row of READ's columns. */
 static LlamaSync *
 read_row(Oid registry, HeapTuple row, TupleDesc tupdesc)
 {
@@ -209,30 +119,35 @@ read_row(Oid registry, HeapTuple row, TupleDesc tupdesc)
 
 	sync->schema = get_rel_namespace(registry);
 	sync->id = SPI_getvalue(row, tupdesc, 1);
-	sync->view = DatumGetObjectId(SPI_getbinval(row, tupdesc, 2, &isnull));
-	sync->queue = DatumGetObjectId(SPI_getbinval(row, tupdesc, 3, &isnull));
-	sync->search_path = SPI_getvalue(row, tupdesc, 4);
-	sync->batch_rows = DatumGetInt32(SPI_getbinval(row, tupdesc, 5, &isnull));
-	sync->background = DatumGetBool(SPI_getbinval(row, tupdesc, 6, &isnull));
-	sync->paused = DatumGetBool(SPI_getbinval(row, tupdesc, 7, &isnull));
-	sync->fill = SPI_getvalue(row, tupdesc, 8);
-	position = SPI_getbinval(row, tupdesc, 9, &isnull);
+	sync->target = DatumGetObjectId(SPI_getbinval(row, tupdesc, 2, &isnull));
+	sync->column_name = SPI_getvalue(row, tupdesc, 3);
+	sync->view = DatumGetObjectId(SPI_getbinval(row, tupdesc, 4, &isnull));
+	sync->queue = DatumGetObjectId(SPI_getbinval(row, tupdesc, 5, &isnull));
+	sync->search_path = SPI_getvalue(row, tupdesc, 6);
+	sync->batch_rows = DatumGetInt32(SPI_getbinval(row, tupdesc, 7, &isnull));
+	sync->background = DatumGetBool(SPI_getbinval(row, tupdesc, 8, &isnull));
+	sync->paused = DatumGetBool(SPI_getbinval(row, tupdesc, 9, &isnull));
+	sync->fill = SPI_getvalue(row, tupdesc, 10);
+	position = SPI_getbinval(row, tupdesc, 11, &isnull);
 	if (!isnull)
 		sync->position = text_list(position);
-	sync->rows_filled = DatumGetInt64(SPI_getbinval(row, tupdesc, 10, &isnull));
-	sync->run_rows = DatumGetInt64(SPI_getbinval(row, tupdesc, 11, &isnull));
-	sync->run_started = DatumGetTimestampTz(SPI_getbinval(row, tupdesc, 12, &isnull));
-	sync->run_ended = DatumGetTimestampTz(SPI_getbinval(row, tupdesc, 13, &isnull));
-	sync->sqlstate = SPI_getvalue(row, tupdesc, 14);
-	sync->message = SPI_getvalue(row, tupdesc, 15);
-	return describe(sync) ? sync : NULL;
+	sync->rows_filled = DatumGetInt64(SPI_getbinval(row, tupdesc, 12, &isnull));
+	sync->run_rows = DatumGetInt64(SPI_getbinval(row, tupdesc, 13, &isnull));
+	sync->run_started = DatumGetTimestampTz(SPI_getbinval(row, tupdesc, 14, &isnull));
+	sync->run_ended = DatumGetTimestampTz(SPI_getbinval(row, tupdesc, 15, &isnull));
+	sync->sqlstate = SPI_getvalue(row, tupdesc, 16);
+	sync->message = SPI_getvalue(row, tupdesc, 17);
+	sync->owner = llama_sync_relation_owner(sync->target);
+	return sync;
 }
 
 #define READ \
-	"SELECT id, definition, queue, search_path, batch_rows, background, paused, fill, position," \
-	" rows_filled, run_rows, run_started, run_ended, sqlstate, message FROM %s"
+	"SELECT r.id, r.target, r.column_name, r.definition, r.queue, r.search_path, r.batch_rows," \
+	" r.background, r.paused, r.fill, p.position, p.rows_filled, p.run_rows, p.run_started," \
+	" p.run_ended, p.sqlstate, p.message" \
+	" FROM $registry r LEFT JOIN $runs p ON p.id OPERATOR(pg_catalog.=) r.id"
 
-/* Syncs are copied into the caller's memory by being read in it. */
+/* Rows of READ as syncs that are not described, in the caller's memory. */
 static List *
 read_rows(Oid registry, const char *statement, int n_values, Oid *types, Datum *values)
 {
@@ -244,20 +159,22 @@ read_rows(Oid registry, const char *statement, int n_values, Oid *types, Datum *
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		MemoryContext old = MemoryContextSwitchTo(context);
-		LlamaSync  *sync = read_row(registry, SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
 
-		if (sync != NULL)
-			list = lappend(list, sync);
+		list = lappend(list, read_row(registry, SPI_tuptable->vals[i], SPI_tuptable->tupdesc));
 		MemoryContextSwitchTo(old);
 	}
 	SPI_finish();
 	return list;
 }
 
+/*
+ * Whose tables are not looked for is left out before anything of his is locked:
+ * nobody waits for somebody else's ALTER TABLE.
+ */
 List *
 llama_sync_list(Oid registry, Oid target, const char *column)
 {
-	List	   *all = read_rows(registry, READ " ORDER BY definition", 0, NULL, NULL);
+	List	   *all = read_rows(registry, READ " ORDER BY r.definition", 0, NULL, NULL);
 	List	   *list = NIL;
 	ListCell   *cell;
 
@@ -265,40 +182,96 @@ llama_sync_list(Oid registry, Oid target, const char *column)
 	{
 		LlamaSync  *sync = lfirst(cell);
 
-		if (OidIsValid(target) && sync->target != target)
+		if (OidIsValid(target) ? sync->target != target :
+			!llama_sync_is_owner(sync))
 			continue;
-		if (column != NULL && strcmp(llama_sync_column(sync), column) != 0)
-			continue;
-		list = lappend(list, sync);
+		if (llama_sync_describe(sync) &&
+			(column == NULL || strcmp(llama_sync_column(sync), column) == 0))
+			list = lappend(list, sync);
 	}
 	return list;
 }
 
 LlamaSync *
-llama_sync_by_id(Oid registry, const char *id)
+llama_sync_read(Oid registry, const char *id)
 {
 	Oid			types[] = {TEXTOID};
 	Datum		values[] = {CStringGetTextDatum(id)};
-	List	   *list = read_rows(registry, READ " WHERE id OPERATOR(pg_catalog.=) $1::pg_catalog.uuid",
+	List	   *list = read_rows(registry, READ " WHERE r.id OPERATOR(pg_catalog.=) $1::pg_catalog.uuid",
 								 1, types, values);
 
 	return list == NIL ? NULL : linitial(list);
 }
 
+LlamaSync *
+llama_sync_by_id(Oid registry, const char *id)
+{
+	LlamaSync  *sync = llama_sync_read(registry, id);
+
+	return sync != NULL && llama_sync_describe(sync) ? sync : NULL;
+}
+
+List *
+llama_sync_ids(Oid registry)
+{
+	List	   *ids = NIL;
+	ListCell   *cell;
+
+	foreach(cell, read_rows(registry, READ " ORDER BY r.definition", 0, NULL, NULL))
+		ids = lappend(ids, ((LlamaSync *) lfirst(cell))->id);
+	return ids;
+}
+
 /* ----------------------------------------------------------------
- *		Rights
+ *		What is noted of runs
  * ----------------------------------------------------------------
  */
 
-bool
-llama_sync_is_owner(const LlamaSync *sync)
+void
+llama_sync_note_run(Oid registry, const char *id, int64 rows, int64 run_rows, TimestampTz started,
+					const ErrorData *error)
 {
-	return has_privs_of_role(GetUserId(), sync->owner);
+	Oid			types[] = {TEXTOID, INT8OID, INT8OID, TIMESTAMPTZOID, TEXTOID, TEXTOID};
+	Datum		values[] = {
+		CStringGetTextDatum(id), Int64GetDatum(rows), Int64GetDatum(run_rows),
+		TimestampTzGetDatum(started),
+		error != NULL ? CStringGetTextDatum(unpack_sql_state(error->sqlerrcode)) : (Datum) 0,
+		error != NULL ? CStringGetTextDatum(error->message) : (Datum) 0
+	};
+	char		nulls[] = {' ', ' ', ' ', ' ', error != NULL ? ' ' : 'n', error != NULL ? ' ' : 'n'};
+
+	llama_sync_registry_execute(registry,
+								"INSERT INTO $runs AS p (id, rows_filled, run_rows, run_started, run_ended, sqlstate, message)"
+								" SELECT r.id, $2, $3, $4, pg_catalog.clock_timestamp(), $5, $6 FROM $registry r"
+								" WHERE r.id OPERATOR(pg_catalog.=) $1::pg_catalog.uuid"
+								" ON CONFLICT (id) DO UPDATE SET"
+								" rows_filled = p.rows_filled OPERATOR(pg_catalog.+) excluded.rows_filled,"
+								" run_rows = excluded.run_rows, run_started = excluded.run_started,"
+								" run_ended = excluded.run_ended, sqlstate = excluded.sqlstate,"
+								" message = excluded.message",
+								lengthof(types), types, values, nulls);
 }
 
 void
-llama_sync_check_owner(const LlamaSync *sync)
+llama_sync_note_position(Oid registry, const char *id, List *position, bool finished)
 {
-	if (!llama_sync_is_owner(sync))
-		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, get_rel_name(sync->target));
+	Oid			types[] = {TEXTOID, TEXTARRAYOID};
+	Datum		values[2] = {CStringGetTextDatum(id)};
+	char		nulls[] = {' ', finished ? 'n' : ' '};
+	Datum	   *items = palloc(sizeof(Datum) * (list_length(position) + 1));
+	int			n = 0;
+	ListCell   *cell;
+
+	foreach(cell, position)
+		items[n++] = CStringGetTextDatum(lfirst(cell));
+	values[1] = PointerGetDatum(construct_array(items, n, TEXTOID, -1, false, TYPALIGN_INT));
+	llama_sync_registry_execute(registry,
+								"INSERT INTO $runs AS p (id, position) SELECT r.id, $2 FROM $registry r"
+								" WHERE r.id OPERATOR(pg_catalog.=) $1::pg_catalog.uuid"
+								" ON CONFLICT (id) DO UPDATE SET position = excluded.position",
+								lengthof(types), types, values, nulls);
+	if (finished)
+		llama_sync_registry_execute(registry,
+									"UPDATE $registry SET fill = NULL WHERE id OPERATOR(pg_catalog.=) $1::pg_catalog.uuid",
+									1, types, values, NULL);
 }

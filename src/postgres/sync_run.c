@@ -68,6 +68,7 @@ struct LlamaSyncRun
 {
 	Oid			registry;
 	char	   *id;
+	const char *lock_timeout;	/* of the owner's statements; NULL: the session's */
 	TimestampTz started;
 	int			size;			/* rows of the next batch */
 	bool		failed_before;	/* the run before ended with an error */
@@ -124,6 +125,13 @@ make_params(int n, const Oid *types, const Datum *values)
 		params->params[i].ptype = types[i];
 	}
 	return params;
+}
+
+/* Until the owner's rights are given up. */
+static void
+set(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 }
 
 static void
@@ -306,15 +314,10 @@ queue_old_rows(Batch *batch, int n_rows, List **position)
 	Datum		values[] = {TimestampTzGetDatum(batch->run->started)};
 	int			n;
 
-	(void) set_config_option("datestyle", "ISO", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("intervalstyle", "postgres", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("extra_float_digits", "1", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("lock_timeout", FILL_LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-
+	set("datestyle", "ISO");
+	set("intervalstyle", "postgres");
+	set("extra_float_digits", "1");
+	set("lock_timeout", FILL_LOCK_TIMEOUT);
 	n = keep(sync, "old", psprintf("SELECT * FROM (SELECT $columns(t) FROM $target t WHERE %s AND %s"
 								   " ORDER BY $columns(t) LIMIT %d) o ($names)",
 								   strcmp(sync->fill, "null") == 0 ? "t.$column IS NULL" : "true",
@@ -331,56 +334,18 @@ queue_old_rows(Batch *batch, int n_rows, List **position)
 	return n;
 }
 
-static void
-save_position(Batch *batch, bool finished, List *position)
-{
-	Oid			types[] = {OIDOID, TEXTARRAYOID};
-	Datum		values[2] = {ObjectIdGetDatum(batch->sync->view)};
-	char		nulls[] = {' ', finished ? 'n' : ' '};
-	Datum	   *items = palloc(sizeof(Datum) * (list_length(position) + 1));
-	int			n = 0;
-	ListCell   *cell;
-
-	foreach(cell, position)
-		items[n++] = CStringGetTextDatum(lfirst(cell));
-	values[1] = PointerGetDatum(construct_array(items, n, TEXTOID, -1, false, TYPALIGN_INT));
-	llama_sync_registry_execute(batch->run->registry,
-								"UPDATE %s SET position = $2, fill = CASE WHEN $2 IS NULL THEN NULL ELSE fill END"
-								" WHERE definition OPERATOR(pg_catalog.=) $1",
-								2, types, values, nulls);
-}
-
 /* ----------------------------------------------------------------
  *		In a subtransaction, as the owner
  * ----------------------------------------------------------------
  */
 
-/*
- * Under the search_path of who made the sync.  Who fills the column of somebody
- * else's table does so with the owner's rights and no way back to his own; the
- * price is that constraints which are deferred fail then.
- */
-static void
-enter_owner(const LlamaSync *sync)
-{
-	Oid			user;
-	int			context;
-
-	(void) set_config_option("search_path", sync->search_path, PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("row_security", "off", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	GetUserIdAndSecContext(&user, &context);
-	if (user != sync->owner)
-		SetUserIdAndSecContext(sync->owner, context | SECURITY_LOCAL_USERID_CHANGE |
-							   SECURITY_RESTRICTED_OPERATION);
-}
-
 typedef void (*BatchWork) (Batch *batch, void *argument);
 
 /*
- * Do the work in a subtransaction; false when it failed, with the error in the
- * run.  A cancel is not for us.
+ * Do the work in a subtransaction, as the owner and under the search_path of who
+ * made the sync; false when it failed, with the error in the run.  A cancel is
+ * not for us.  The price of having no way back from the owner's rights is that
+ * constraints which are deferred fail, unless the owner himself is the caller.
  */
 static bool
 attempt(Batch *batch, BatchWork work, void *argument)
@@ -393,19 +358,18 @@ attempt(Batch *batch, BatchWork work, void *argument)
 	MemoryContextSwitchTo(memory);
 	PG_TRY();
 	{
-		int			nest = NewGUCNestLevel();
-		Oid			user;
-		int			context;
+		LlamaSyncIdentity before = llama_sync_become(batch->sync->owner);
 
-		GetUserIdAndSecContext(&user, &context);
-		enter_owner(batch->sync);
+		set("search_path", batch->sync->search_path);
+		set("row_security", "off");
+		if (batch->run->lock_timeout != NULL)
+			set("lock_timeout", batch->run->lock_timeout);
 		SPI_connect();
 		work(batch, argument);
-		if (user == batch->sync->owner)
+		if (before.user == batch->sync->owner)
 			execute(batch->sync, "SET CONSTRAINTS ALL IMMEDIATE", NULL);
 		SPI_finish();
-		SetUserIdAndSecContext(user, context);
-		AtEOXact_GUC(true, nest);
+		llama_sync_become_again(before);
 		ReleaseCurrentSubTransaction();
 		done = true;
 	}
@@ -551,29 +515,8 @@ step_old_rows(Batch *batch)
 		return LLAMA_SYNC_WORKED;
 	}
 	run->one_by_one = false;
-	save_position(batch, rows.found < rows.wanted, rows.position);
+	llama_sync_note_position(run->registry, run->id, rows.position, rows.found < rows.wanted);
 	return LLAMA_SYNC_WORKED;
-}
-
-/* What the views show of this run. */
-static void
-report(Batch *batch, bool failed)
-{
-	LlamaSyncRun *run = batch->run;
-	Oid			types[] = {OIDOID, INT8OID, INT8OID, TIMESTAMPTZOID, TEXTOID, TEXTOID};
-	Datum		values[] = {
-		ObjectIdGetDatum(batch->sync->view), Int64GetDatum(batch->n_filled),
-		Int64GetDatum(run->n_filled), TimestampTzGetDatum(run->started),
-		failed ? CStringGetTextDatum(unpack_sql_state(run->error->sqlerrcode)) : (Datum) 0,
-		failed ? CStringGetTextDatum(run->error->message) : (Datum) 0
-	};
-	char		nulls[] = {' ', ' ', ' ', ' ', failed ? ' ' : 'n', failed ? ' ' : 'n'};
-
-	llama_sync_registry_execute(run->registry,
-								"UPDATE %s SET rows_filled = rows_filled OPERATOR(pg_catalog.+) $2, run_rows = $3, run_started = $4,"
-								" run_ended = pg_catalog.clock_timestamp(), sqlstate = $5, message = $6"
-								" WHERE definition OPERATOR(pg_catalog.=) $1",
-								lengthof(types), types, values, nulls);
 }
 
 /* Nothing is left to do but what the server's errors kept from being done. */
@@ -605,12 +548,13 @@ step_in_transaction(LlamaSyncRun *run, LlamaSync *sync)
 	}
 	if (batch.n_filled > 0 || result == LLAMA_SYNC_FAILED ||
 		(result == LLAMA_SYNC_DONE && sync->sqlstate != NULL))
-		report(&batch, result == LLAMA_SYNC_FAILED);
+		llama_sync_note_run(run->registry, run->id, batch.n_filled, run->n_filled, run->started,
+							result == LLAMA_SYNC_FAILED ? run->error : NULL);
 	return result;
 }
 
 LlamaSyncRun *
-llama_sync_begin(Oid registry, const char *id)
+llama_sync_begin(Oid registry, const char *id, const char *lock_timeout)
 {
 	MemoryContext memory = AllocSetContextCreate(CurrentMemoryContext, "llama3 sync",
 												 ALLOCSET_DEFAULT_SIZES);
@@ -619,6 +563,7 @@ llama_sync_begin(Oid registry, const char *id)
 
 	run->registry = registry;
 	run->id = pstrdup(id);
+	run->lock_timeout = lock_timeout;
 	run->started = GetCurrentTimestamp();
 	run->memory = memory;
 	run->step_memory = AllocSetContextCreate(memory, "llama3 sync batch", ALLOCSET_DEFAULT_SIZES);
@@ -629,25 +574,28 @@ llama_sync_begin(Oid registry, const char *id)
 static LlamaSyncStep
 step(LlamaSyncRun *run)
 {
-	LlamaSync  *sync = llama_sync_by_id(run->registry, run->id);
+	LlamaSync  *sync = llama_sync_read(run->registry, run->id);
 	Relation	rel;
 	LlamaSyncStep result;
 
-	if (sync == NULL)
+	if (sync == NULL || !OidIsValid(sync->owner))
 		return LLAMA_SYNC_GONE;
 	llama_sync_check_owner(sync);
+	/* Who waits for this lock has no other that its holder could wait for. */
 	LockRelationOid(sync->view, LLAMA_SYNC_LOCK);
-	/* It may have changed while we waited. */
+	LockRelationOid(sync->target, AccessShareLock);
+	/* It may have changed while we waited; from here on it cannot. */
 	sync = llama_sync_by_id(run->registry, run->id);
 	if (sync == NULL || sync->paused)
 		return LLAMA_SYNC_GONE;
+	llama_sync_check_whole(sync);
 	if (run->size == 0)
 	{
 		run->size = sync->batch_rows;
 		run->failed_before = sync->sqlstate != NULL;
 		llama_sync_link(sync);
 	}
-	rel = table_open(sync->target, AccessShareLock);
+	rel = table_open(sync->target, NoLock);
 	llama_sync_check_target(rel);
 	table_close(rel, NoLock);
 	SPI_connect();
@@ -673,24 +621,6 @@ llama_sync_error(const LlamaSyncRun *run)
 	return run->error;
 }
 
-void
-llama_sync_note_error(Oid registry, const char *id, const ErrorData *error)
-{
-	Oid			types[] = {TEXTOID, TEXTOID, TEXTOID};
-	Datum		values[] = {
-		CStringGetTextDatum(id), CStringGetTextDatum(unpack_sql_state(error->sqlerrcode)),
-		CStringGetTextDatum(error->message)
-	};
-
-	SPI_connect();
-	llama_sync_registry_execute(registry,
-								"UPDATE %s SET sqlstate = $2, message = $3, run_rows = 0,"
-								" run_started = pg_catalog.clock_timestamp(), run_ended = pg_catalog.clock_timestamp()"
-								" WHERE id OPERATOR(pg_catalog.=) $1::pg_catalog.uuid",
-								lengthof(types), types, values, NULL);
-	SPI_finish();
-}
-
 bool
 llama_sync_failed_before(const LlamaSyncRun *run)
 {
@@ -712,7 +642,7 @@ llama_sync_end(LlamaSyncRun *run)
 static void
 run_sync(Oid registry, const char *id)
 {
-	LlamaSyncRun *run = llama_sync_begin(registry, id);
+	LlamaSyncRun *run = llama_sync_begin(registry, id, NULL);
 	LlamaSyncStep result;
 	int			n_locked;
 
@@ -766,10 +696,12 @@ llama_sync_run(PG_FUNCTION_ARGS)
 	{
 		LlamaSync  *sync = lfirst(cell);
 
-		/* Without a table: all that the caller may. */
-		if (!OidIsValid(target) && !llama_sync_is_owner(sync))
-			continue;
-		if (sync->paused)
+		/* One that is broken is no reason not to fill others. */
+		if (sync->broken != NULL && !OidIsValid(target))
+			ereport(WARNING,
+					(errmsg("column \"%s\" of table \"%s\" is not filled: %s",
+							llama_sync_column(sync), get_rel_name(sync->target), sync->broken)));
+		else if (sync->paused)
 			ereport(NOTICE,
 					(errmsg("column \"%s\" of table \"%s\" is paused",
 							llama_sync_column(sync), get_rel_name(sync->target))));

@@ -39,7 +39,7 @@ llama_sync_relation(Oid relation)
 char *
 llama_sync_column(const LlamaSync *sync)
 {
-	return get_attname(sync->target, sync->column, false);
+	return sync->column == 0 ? sync->column_name : get_attname(sync->target, sync->column, false);
 }
 
 static void

@@ -9,7 +9,9 @@
  * function of the user's, and need not read a toasted value that was not touched.
  *
  * It writes as the queue's owner, as foreign keys do as the table's, so whoever
- * may write to the target needs no rights on the queue.
+ * may write to the target needs no rights on the queue.  That goes on when the
+ * table has got another owner: the column is not filled then, but no change is
+ * lost until view and queue follow it.
  *
  * A statement waits for nobody here whom it did not wait for at the row itself:
  * who has queued a row's key without committing has written to the row, and
@@ -27,7 +29,6 @@
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "fmgr.h"
-#include "miscadmin.h"
 #include "utils/datum.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
@@ -144,16 +145,16 @@ llama_sync_differ(PG_FUNCTION_ARGS)
 /* In the order of the keys, so that two statements never wait for each other. */
 static const char insert_sql[] =
 "INSERT INTO $queue AS q ($names)"
-" SELECT DISTINCT $columns(n) FROM llama_new n ORDER BY $columns(n)" ON_CONFLICT;
+" SELECT DISTINCT $columns(n) FROM " LLAMA_SYNC_ROWS_AFTER " n ORDER BY $columns(n)" ON_CONFLICT;
 
 static const char update_sql[] =
 "INSERT INTO $queue AS q ($names)"
-" SELECT DISTINCT $columns(n) FROM llama_new n JOIN llama_old o ON $equal(n,o)"
+" SELECT DISTINCT $columns(n) FROM " LLAMA_SYNC_ROWS_AFTER " n JOIN llama_old o ON $equal(n,o)"
 " WHERE $differ($sources(n), $sources(o))"
 " ORDER BY $columns(n)" ON_CONFLICT;
 
 static const char delete_sql[] =
-"DELETE FROM $queue q USING llama_old o WHERE $match(o,q)";
+"DELETE FROM $queue q USING " LLAMA_SYNC_ROWS_BEFORE " o WHERE $match(o,q)";
 
 static const char truncate_sql[] = "DELETE FROM $queue";
 
@@ -254,7 +255,7 @@ fill_entry(SyncTrigger *entry, const LlamaSync *sync, TriggerEvent event)
 	entry->target = sync->target;
 	entry->view = sync->view;
 	entry->background = sync->background;
-	entry->owner = llama_sync_relation_owner(sync->queue);
+	entry->owner = sync->queue_owner;
 	entry->n_values = TRIGGER_FIRED_FOR_ROW(event) ? sync->n_keys : 0;
 	for (int i = 0; i < entry->n_values; i++)
 	{
@@ -264,7 +265,26 @@ fill_entry(SyncTrigger *entry, const LlamaSync *sync, TriggerEvent event)
 	entry->queue = sync->queue;
 }
 
-/* NULL when the registry knows nothing of it. */
+/* The table can be written to whatever has become of the sync. */
+static void
+warn_of(const TriggerData *data, const LlamaSync *sync)
+{
+	if (sync == NULL)
+		ereport(WARNING,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("trigger \"%s\" of table \"%s\" belongs to a sync that does not exist",
+						data->tg_trigger->tgname, RelationGetRelationName(data->tg_relation)),
+				 errhint("Drop the trigger, and call llama_sync again.")));
+	else
+		ereport(WARNING,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("trigger \"%s\" of table \"%s\" cannot queue changed rows",
+						data->tg_trigger->tgname, RelationGetRelationName(data->tg_relation)),
+				 errdetail_internal("The sync is broken: %s.", sync->broken),
+				 errhint("Call llama_sync_remove, and llama_sync again.")));
+}
+
+/* NULL, with a warning, when there is no queue to write to. */
 static SyncTrigger *
 get_entry(FunctionCallInfo fcinfo, TriggerData *data)
 {
@@ -274,8 +294,13 @@ get_entry(FunctionCallInfo fcinfo, TriggerData *data)
 	if (OidIsValid(entry->queue))
 		return entry;
 	sync = llama_sync_by_id(llama_sync_registry(fcinfo->flinfo->fn_oid), data->tg_trigger->tgargs[0]);
-	if (sync == NULL || sync->target != RelationGetRelid(data->tg_relation))
+	if (sync != NULL && sync->target != RelationGetRelid(data->tg_relation))
+		sync = NULL;
+	if (sync == NULL || !sync->described)
+	{
+		warn_of(data, sync);
 		return NULL;
+	}
 	fill_entry(entry, sync, data->tg_event);
 	return entry;
 }
@@ -321,8 +346,7 @@ run_as_owner(SyncTrigger *entry, TriggerData *data)
 {
 	int64		n_rows = Max(count_rows(data->tg_oldtable), count_rows(data->tg_newtable));
 	Datum		values[INDEX_MAX_KEYS];
-	Oid			user;
-	int			context;
+	LlamaSyncIdentity before;
 
 	for (int i = 0; i < entry->n_values; i++)
 	{
@@ -332,14 +356,36 @@ run_as_owner(SyncTrigger *entry, TriggerData *data)
 	}
 	SPI_connect();
 	SPI_register_trigger_data(data);
-	GetUserIdAndSecContext(&user, &context);
-	SetUserIdAndSecContext(entry->owner,
-						   context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
+	before = llama_sync_become(entry->owner);
 	run(entry, values, n_rows);
 	if (entry->background && SPI_processed > 0)
 		llama_sync_wake_at_commit();
-	SetUserIdAndSecContext(user, context);
+	llama_sync_become_again(before);
 	SPI_finish();
+}
+
+/*
+ * Is it one of the triggers that llama_sync makes?  Rows are read by the names
+ * that these give them: under another name they would be looked for in the
+ * schemas of who writes, with the owner's rights.
+ */
+static bool
+is_as_made(const TriggerData *data)
+{
+	const Trigger *trigger = data->tg_trigger;
+	TriggerEvent event = data->tg_event;
+
+	if (trigger->tgnargs != 1 || !TRIGGER_FIRED_AFTER(event))
+		return false;
+	if (TRIGGER_FIRED_FOR_ROW(event))
+		return TRIGGER_FIRED_BY_UPDATE(event);
+	if ((TRIGGER_FIRED_BY_UPDATE(event) || TRIGGER_FIRED_BY_DELETE(event)) &&
+		(trigger->tgoldtable == NULL || strcmp(trigger->tgoldtable, LLAMA_SYNC_ROWS_BEFORE) != 0))
+		return false;
+	if ((TRIGGER_FIRED_BY_UPDATE(event) || TRIGGER_FIRED_BY_INSERT(event)) &&
+		(trigger->tgnewtable == NULL || strcmp(trigger->tgnewtable, LLAMA_SYNC_ROWS_AFTER) != 0))
+		return false;
+	return true;
 }
 
 Datum
@@ -349,9 +395,7 @@ llama_sync_changed(PG_FUNCTION_ARGS)
 	SyncTrigger *entry;
 	bool		statement;
 
-	if (!CALLED_AS_TRIGGER(fcinfo) || data->tg_trigger->tgnargs != 1 ||
-		!TRIGGER_FIRED_AFTER(data->tg_event) ||
-		(TRIGGER_FIRED_FOR_ROW(data->tg_event) && !TRIGGER_FIRED_BY_UPDATE(data->tg_event)))
+	if (!CALLED_AS_TRIGGER(fcinfo) || !is_as_made(data))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("_llama_sync_changed must be called by the triggers that llama_sync makes")));
@@ -362,13 +406,7 @@ llama_sync_changed(PG_FUNCTION_ARGS)
 		PG_RETURN_POINTER(NULL);
 
 	entry = get_entry(fcinfo, data);
-	if (entry == NULL)
-		ereport(WARNING,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("trigger \"%s\" of table \"%s\" belongs to a sync that does not exist",
-						data->tg_trigger->tgname, RelationGetRelationName(data->tg_relation)),
-				 errhint("Drop the trigger, and call llama_sync again.")));
-	else
+	if (entry != NULL)
 		run_as_owner(entry, data);
 	PG_RETURN_POINTER(NULL);
 }

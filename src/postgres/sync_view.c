@@ -50,6 +50,12 @@ put(Row *row, Datum value, bool isnull)
 }
 
 static void
+put_null(Row *row)
+{
+	put(row, (Datum) 0, true);
+}
+
+static void
 put_text(Row *row, const char *text)
 {
 	put(row, text == NULL ? (Datum) 0 : CStringGetTextDatum(text), text == NULL);
@@ -77,15 +83,10 @@ put_row(FunctionCallInfo fcinfo, Row *row)
 static void
 query_queue(const LlamaSync *sync, const char *template)
 {
-	Oid			user;
-	int			context;
-	int			result;
+	LlamaSyncIdentity before = llama_sync_become(sync->queue_owner);
+	int			result = SPI_execute(llama_sync_sql(sync, template), false, 0);
 
-	GetUserIdAndSecContext(&user, &context);
-	SetUserIdAndSecContext(sync->owner, context | SECURITY_LOCAL_USERID_CHANGE |
-						   SECURITY_RESTRICTED_OPERATION);
-	result = SPI_execute(llama_sync_sql(sync, template), false, 0);
-	SetUserIdAndSecContext(user, context);
+	llama_sync_become_again(before);
 	if (result != SPI_OK_SELECT)
 		elog(ERROR, "query of a sync failed: %s", SPI_result_code_string(result));
 }
@@ -96,6 +97,8 @@ llama_sync_is_pending(const LlamaSync *sync)
 	bool		isnull;
 	bool		pending;
 
+	if (!sync->described)
+		return false;
 	SPI_connect();
 	query_queue(sync, "SELECT EXISTS (SELECT FROM $queue q WHERE q.sqlstate IS NULL)");
 	pending = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
@@ -105,7 +108,7 @@ llama_sync_is_pending(const LlamaSync *sync)
 
 typedef void (*PutSync) (FunctionCallInfo fcinfo, const LlamaSync *sync);
 
-/* Rows of every sync that the caller may see. */
+/* Rows of every sync that the caller may see, which are those of his tables. */
 static void
 each_sync(FunctionCallInfo fcinfo, PutSync put_sync)
 {
@@ -114,8 +117,7 @@ each_sync(FunctionCallInfo fcinfo, PutSync put_sync)
 
 	InitMaterializedSRF(fcinfo, 0);
 	foreach(cell, list)
-		if (llama_sync_is_owner(lfirst(cell)))
-			put_sync(fcinfo, lfirst(cell));
+		put_sync(fcinfo, lfirst(cell));
 }
 
 /* ----------------------------------------------------------------
@@ -173,6 +175,16 @@ expression_text(const LlamaSync *sync)
 							  false, false);
 }
 
+static const char *
+state(const LlamaSync *sync)
+{
+	if (sync->broken != NULL)
+		return "broken";
+	if (sync->paused)
+		return "paused";
+	return sync->fill != NULL ? "filling" : "active";
+}
+
 static void
 put_definition(FunctionCallInfo fcinfo, const LlamaSync *sync)
 {
@@ -180,12 +192,18 @@ put_definition(FunctionCallInfo fcinfo, const LlamaSync *sync)
 
 	put(&row, ObjectIdGetDatum(sync->target), false);
 	put_name(&row, llama_sync_column(sync));
-	put_text(&row, expression_text(sync));
-	put_source_columns(&row, sync);
-	put_key_columns(&row, sync);
+	if (sync->expression != NULL)
+	{
+		put_text(&row, expression_text(sync));
+		put_source_columns(&row, sync);
+		put_key_columns(&row, sync);
+	}
+	else
+		for (int i = 0; i < 3; i++)
+			put_null(&row);
 	put(&row, Int32GetDatum(sync->batch_rows), false);
 	put(&row, BoolGetDatum(sync->background), false);
-	put_text(&row, sync->paused ? "paused" : sync->fill != NULL ? "filling" : "active");
+	put_text(&row, state(sync));
 	put(&row, ObjectIdGetDatum(sync->owner), false);
 	put(&row, ObjectIdGetDatum(sync->view), false);
 	put(&row, ObjectIdGetDatum(sync->queue), false);
@@ -204,6 +222,25 @@ llama_syncs(PG_FUNCTION_ARGS)
  * ----------------------------------------------------------------
  */
 
+/* What waits and what failed; unknown when the queue cannot be read. */
+static void
+put_counts(Row *row, const LlamaSync *sync)
+{
+	if (sync->described)
+		query_queue(sync,
+					"SELECT pg_catalog.count(*) FILTER (WHERE q.sqlstate IS NULL),"
+					" pg_catalog.min(q.queued_at) FILTER (WHERE q.sqlstate IS NULL),"
+					" pg_catalog.count(*) FILTER (WHERE q.sqlstate IS NOT NULL) FROM $queue q");
+	for (int i = 1; i <= 3; i++)
+	{
+		bool		isnull = true;
+		Datum		value = sync->described ?
+			SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, i, &isnull) : (Datum) 0;
+
+		put(row, value, isnull);
+	}
+}
+
 static void
 put_lag(FunctionCallInfo fcinfo, const LlamaSync *sync)
 {
@@ -212,25 +249,23 @@ put_lag(FunctionCallInfo fcinfo, const LlamaSync *sync)
 	put(&row, ObjectIdGetDatum(sync->target), false);
 	put_name(&row, llama_sync_column(sync));
 	SPI_connect();
-	query_queue(sync,
-				"SELECT pg_catalog.count(*) FILTER (WHERE q.sqlstate IS NULL),"
-				" pg_catalog.min(q.queued_at) FILTER (WHERE q.sqlstate IS NULL),"
-				" pg_catalog.count(*) FILTER (WHERE q.sqlstate IS NOT NULL) FROM $queue q");
-	for (int i = 1; i <= 3; i++)
-	{
-		bool		isnull;
-		Datum		value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, i, &isnull);
-
-		put(&row, value, isnull);
-	}
+	put_counts(&row, sync);
 	put(&row, BoolGetDatum(sync->fill != NULL), false);
 	put(&row, Int64GetDatum(sync->rows_filled), false);
 	put(&row, TimestampTzGetDatum(sync->run_ended), sync->run_ended == 0);
 	put(&row, Float8GetDatum((double) sync->run_rows * USECS_PER_SEC /
 							 (double) Max(sync->run_ended - sync->run_started, 1)),
 		sync->run_ended == 0);
-	put_text(&row, sync->sqlstate);
-	put_text(&row, sync->message);
+	if (sync->broken != NULL)
+	{
+		put_text(&row, unpack_sql_state(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE));
+		put_text(&row, sync->broken);
+	}
+	else
+	{
+		put_text(&row, sync->sqlstate);
+		put_text(&row, sync->message);
+	}
 	put_row(fcinfo, &row);
 	SPI_finish();
 }
@@ -250,6 +285,8 @@ llama_sync_lag(PG_FUNCTION_ARGS)
 static void
 put_errors(FunctionCallInfo fcinfo, const LlamaSync *sync)
 {
+	if (!sync->described)
+		return;
 	SPI_connect();
 	query_queue(sync, "SELECT pg_catalog.jsonb_build_object($object(q)), q.sqlstate, q.message, q.tried_at"
 				" FROM $queue q WHERE q.sqlstate IS NOT NULL ORDER BY q.tried_at, $keys(q)");

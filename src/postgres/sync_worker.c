@@ -16,6 +16,11 @@
  * A worker that has nothing to do ends after a short while: it would stand in
  * the way of DROP DATABASE.  Nothing polls.
  *
+ * One sync does not keep the others from their work.  Each is looked at and run
+ * in transactions of its own, whose errors are its own; and we wait for nobody's
+ * lock for long, but come back later.  The owner's statements wait as long as
+ * lock_timeout says.
+ *
  * Shared memory, under jobs_lock, knows the databases' workers, and when one was
  * asked for, so that many commits do not ask many times.
  *
@@ -53,7 +58,9 @@ PGDLLEXPORT void llama3_sync_main(Datum arg);
 #define GATHER_MS			100
 /* After an error that was not a row's. */
 #define ERROR_RETRY_MS		10000
-/* Rows that others have locked: at first, and then twice as long each time. */
+/* How long we wait for a lock on a table of somebody's. */
+#define LOCK_TIMEOUT		"100ms"
+/* Rows and tables that others have locked: at first, and then twice as long each time. */
 #define LOCKED_RETRY_MS		1000
 #define LOCKED_RETRY_MAX_MS	60000
 /* A scan that finds nothing (paused) is not asked for more often. */
@@ -69,6 +76,9 @@ typedef struct SyncArguments
 } SyncArguments;
 
 static SyncArguments arguments;
+static MemoryContext work_memory;
+static const char *owners_lock_timeout;
+
 static bool wake_at_commit = false;
 static bool callback_registered = false;
 
@@ -162,7 +172,7 @@ llama_sync_wake_at_commit(void)
 }
 
 /* ----------------------------------------------------------------
- *		Starting a worker: a scan of the database wants it, the launcher does it
+ *		Transactions
  * ----------------------------------------------------------------
  */
 
@@ -179,7 +189,135 @@ end_transaction(void)
 {
 	PopActiveSnapshot();
 	CommitTransactionCommand();
+	MemoryContextSwitchTo(work_memory);
 }
+
+/* Work about one sync, in a transaction; returns the error that ended it or NULL. */
+static ErrorData *
+attempt(void (*work) (void *argument), void *argument)
+{
+	ErrorData  *volatile error = NULL;
+
+	PG_TRY();
+	{
+		begin_transaction();
+		work(argument);
+		end_transaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(work_memory);
+		error = CopyErrorData();
+		FlushErrorState();
+		AbortCurrentTransaction();
+		MemoryContextSwitchTo(work_memory);
+	}
+	PG_END_TRY();
+	return error;
+}
+
+/* For a scan or a worker, which wait for nobody. */
+static void
+prepare_session(void)
+{
+	work_memory = AllocSetContextCreate(TopMemoryContext, "llama3 sync worker",
+										ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(work_memory);
+	owners_lock_timeout = pstrdup(GetConfigOption("lock_timeout", false, false));
+	SetConfigOption("lock_timeout", LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION);
+}
+
+/* ----------------------------------------------------------------
+ *		When a sync is to be filled
+ * ----------------------------------------------------------------
+ */
+
+#define NEVER	(-1)
+#define NOW		0
+
+typedef struct Look
+{
+	Oid			registry;
+	const char *id;
+	TimestampTz due;			/* or NEVER, or NOW */
+	bool		locked;			/* it could not be looked at */
+} Look;
+
+static void
+work_look(void *argument)
+{
+	Look	   *look = argument;
+	LlamaSync  *sync = llama_sync_by_id(look->registry, look->id);
+
+	look->due = NEVER;
+	if (sync == NULL || sync->broken != NULL || !sync->background || sync->paused ||
+		(sync->fill == NULL && !llama_sync_is_pending(sync)))
+		return;
+	look->due = sync->sqlstate == NULL ? NOW :
+		TimestampTzPlusMilliseconds(sync->run_ended, ERROR_RETRY_MS);
+	if (look->due <= GetCurrentTimestamp())
+		look->due = NOW;
+}
+
+typedef struct Note
+{
+	Oid			registry;
+	const char *id;
+	const ErrorData *error;
+} Note;
+
+static void
+work_note(void *argument)
+{
+	Note	   *note = argument;
+
+	SPI_connect();
+	llama_sync_note_run(note->registry, note->id, 0, 0, GetCurrentTimestamp(), note->error);
+	SPI_finish();
+}
+
+/* What llama_sync_lag is to show; what cannot be written now is shown later. */
+static void
+note_error(Oid registry, const char *id, const ErrorData *error)
+{
+	Note		note = {.registry = registry, .id = id, .error = error};
+	ErrorData  *again = attempt(work_note, &note);
+
+	if (again != NULL)
+		FreeErrorData(again);
+}
+
+static Look
+look_at(Oid registry, const char *id)
+{
+	Look		look = {.registry = registry, .id = id};
+	ErrorData  *error = attempt(work_look, &look);
+
+	if (error == NULL)
+		return look;
+	look.due = from_now(ERROR_RETRY_MS);
+	look.locked = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
+	if (!look.locked)
+		note_error(registry, id, error);
+	FreeErrorData(error);
+	return look;
+}
+
+/* Ids of the registry's syncs, in work_memory; the registry exists. */
+static List *
+list_ids(Oid registry)
+{
+	MemoryContext old = MemoryContextSwitchTo(work_memory);
+	List	   *ids = llama_sync_ids(registry);
+
+	MemoryContextSwitchTo(old);
+	return ids;
+}
+
+/* ----------------------------------------------------------------
+ *		Starting a worker: a scan of the database wants it, the launcher does it
+ * ----------------------------------------------------------------
+ */
 
 /* The registry of this database, InvalidOid if the extension is not there. */
 static Oid
@@ -202,33 +340,23 @@ find_registry(void)
 	return registry;
 }
 
-/* Is it to be filled in the background, and not before when? */
-static bool
-wants_worker(const LlamaSync *sync, TimestampTz *at)
-{
-	if (!sync->background || sync->paused)
-		return false;
-	*at = sync->sqlstate == NULL ? 0 :
-		TimestampTzPlusMilliseconds(sync->run_ended, ERROR_RETRY_MS);
-	return sync->fill != NULL || llama_sync_is_pending(sync);
-}
-
-/* When there is something to do: 0 for now, -1 for never. */
+/* When there is something to do. */
 static TimestampTz
-when_due(Oid registry)
+when_due(Oid registry, List *ids)
 {
-	List	   *list = llama_sync_list(registry, InvalidOid, NULL);
 	ListCell   *cell;
-	TimestampTz due = -1;
+	TimestampTz due = NEVER;
 
-	foreach(cell, list)
+	foreach(cell, ids)
 	{
-		TimestampTz at;
+		TimestampTz at = look_at(registry, lfirst(cell)).due;
 
-		if (wants_worker(lfirst(cell), &at) && (due < 0 || at < due))
+		if (at == NOW)
+			return NOW;
+		if (at != NEVER && (due == NEVER || at < due))
 			due = at;
 	}
-	return due <= GetCurrentTimestamp() && due > 0 ? 0 : due;
+	return due;
 }
 
 /* What is asked from here on is not answered by what we see.  False: there is one. */
@@ -269,18 +397,21 @@ void
 llama_sync_scan(void)
 {
 	Oid			registry;
-	TimestampTz due = -1;
+	List	   *ids = NIL;
+	TimestampTz due;
 
 	if (!take_question() || llama3_max_jobs == 0)
 		return;
+	prepare_session();
 	begin_transaction();
 	registry = find_registry();
 	if (OidIsValid(registry))
-		due = when_due(registry);
+		ids = list_ids(registry);
 	end_transaction();
-	if (due == 0)
+	due = when_due(registry, ids);
+	if (due == NOW)
 		want_worker(registry);
-	else if (due > 0)
+	else if (due != NEVER)
 		llama_jobs_due(MyDatabaseId, due, false);
 }
 
@@ -324,7 +455,6 @@ typedef struct Work
 } Work;
 
 static List *works = NIL;
-static MemoryContext work_memory;
 
 static Work *
 find_work(const char *id)
@@ -344,12 +474,37 @@ find_work(const char *id)
 	return work;
 }
 
+/* Others hold locks: come back later, and later each time. */
+static void
+wait_for_locks(Work *work)
+{
+	work->locked_retry_ms = work->locked_retry_ms == 0 ? LOCKED_RETRY_MS :
+		Min(work->locked_retry_ms * 2, LOCKED_RETRY_MAX_MS);
+	work->after_locks = from_now(work->locked_retry_ms);
+}
+
+static void
+begin_run(Work *work)
+{
+	Look		look;
+
+	if (work->run != NULL || work->after_locks != 0)
+		return;
+	look = look_at(arguments.registry, work->id);
+	if (look.locked)
+		wait_for_locks(work);
+	else if (look.due == NOW)
+		work->run = llama_sync_begin(arguments.registry, work->id, owners_lock_timeout);
+	else if (look.due != NEVER)
+		work->after_error = look.due;
+}
+
 /* Begin a run of every sync that has none; false when the registry is gone. */
 static bool
 begin_runs(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	List	   *list;
+	List	   *ids = NIL;
 	ListCell   *cell;
 	bool		exists;
 
@@ -364,23 +519,12 @@ begin_runs(void)
 	}
 	begin_transaction();
 	exists = get_rel_name(arguments.registry) != NULL;
-	list = exists ? llama_sync_list(arguments.registry, InvalidOid, NULL) : NIL;
-	MemoryContextSwitchTo(work_memory);
-	foreach(cell, list)
-	{
-		LlamaSync  *sync = lfirst(cell);
-		Work	   *work = find_work(sync->id);
-		TimestampTz at = 0;
-
-		if (work->run != NULL || !wants_worker(sync, &at))
-			continue;
-		if (at > now)
-			work->after_error = at;
-		else if (work->after_locks == 0)
-			work->run = llama_sync_begin(arguments.registry, sync->id);
-	}
+	if (exists)
+		ids = list_ids(arguments.registry);
 	end_transaction();
-	MemoryContextSwitchTo(work_memory);
+	foreach(cell, ids)
+		begin_run(find_work(lfirst(cell)));
+	list_free_deep(ids);
 	return exists;
 }
 
@@ -395,54 +539,51 @@ report_error(const LlamaSyncRun *run, const char *message)
 			 errdetail("It is tried again every %d seconds.", ERROR_RETRY_MS / 1000)));
 }
 
+typedef struct Batch
+{
+	LlamaSyncRun *run;
+	LlamaSyncStep result;
+} Batch;
+
+static void
+work_step(void *argument)
+{
+	Batch	   *batch = argument;
+
+	batch->result = llama_sync_step(batch->run);
+}
+
 /* One batch.  An error that is raised is no batch's: the sync cannot be run now. */
 static LlamaSyncStep
 step(const Work *work)
 {
-	LlamaSyncRun *run = work->run;
-	volatile LlamaSyncStep result = LLAMA_SYNC_FAILED;
+	Batch		batch = {.run = work->run};
+	ErrorData  *error = attempt(work_step, &batch);
 
-	PG_TRY();
+	if (error == NULL)
 	{
-		begin_transaction();
-		result = llama_sync_step(run);
-		end_transaction();
-		MemoryContextSwitchTo(work_memory);
-		if (result == LLAMA_SYNC_FAILED)
-			report_error(run, llama_sync_error(run)->message);
+		if (batch.result == LLAMA_SYNC_FAILED)
+			report_error(work->run, llama_sync_error(work->run)->message);
+		return batch.result;
 	}
-	PG_CATCH();
+	batch.result = LLAMA_SYNC_LOCKED;
+	if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
 	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(work_memory);
-		error = CopyErrorData();
-		FlushErrorState();
-		AbortCurrentTransaction();
-		MemoryContextSwitchTo(work_memory);
-		report_error(run, error->message);
-		begin_transaction();
-		llama_sync_note_error(arguments.registry, work->id, error);
-		end_transaction();
-		MemoryContextSwitchTo(work_memory);
-		FreeErrorData(error);
-		result = LLAMA_SYNC_FAILED;
+		report_error(work->run, error->message);
+		note_error(arguments.registry, work->id, error);
+		batch.result = LLAMA_SYNC_FAILED;
 	}
-	PG_END_TRY();
-	return result;
+	FreeErrorData(error);
+	return batch.result;
 }
 
 static void
 end_run(Work *work, LlamaSyncStep result)
 {
-	if (llama_sync_n_locked(work->run) == 0)
-		work->locked_retry_ms = 0;
+	if (result == LLAMA_SYNC_LOCKED || llama_sync_n_locked(work->run) > 0)
+		wait_for_locks(work);
 	else
-	{
-		work->locked_retry_ms = work->locked_retry_ms == 0 ? LOCKED_RETRY_MS :
-			Min(work->locked_retry_ms * 2, LOCKED_RETRY_MAX_MS);
-		work->after_locks = from_now(work->locked_retry_ms);
-	}
+		work->locked_retry_ms = 0;
 	if (result == LLAMA_SYNC_FAILED)
 		work->after_error = from_now(ERROR_RETRY_MS);
 	llama_sync_end(work->run);
@@ -638,10 +779,7 @@ llama3_sync_main(Datum arg)
 	BackgroundWorkerInitializeConnectionByOid(arguments.database, InvalidOid, 0);
 	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("default_transaction_isolation", "read committed", PGC_USERSET, PGC_S_SESSION);
-
-	work_memory = AllocSetContextCreate(TopMemoryContext, "llama3 sync worker",
-										ALLOCSET_DEFAULT_SIZES);
-	MemoryContextSwitchTo(work_memory);
+	prepare_session();
 	fill_until_idle();
 	proc_exit(0);
 }

@@ -126,7 +126,7 @@ DELETE FROM ratios WHERE a >= 20;
 SELECT count(*) FROM llama_sync_errors;
 -- an error that is not a row's ends the run and is not held against the rows
 CREATE OR REPLACE FUNCTION ratio_of(divisor int) RETURNS int LANGUAGE plpgsql AS
-	$$ BEGIN PERFORM llama_classify('x', ARRAY['a'], model => 'missing'); RETURN 1; END $$;
+	$$ BEGIN PERFORM llama_classify('x', ARRAY['a', 'b'], model => 'missing'); RETURN 1; END $$;
 ALTER TABLE ratios DROP CONSTRAINT ratios_ratio_fkey;
 UPDATE ratios SET divisor = divisor + 1;
 CALL llama_sync_run('ratios');
@@ -135,6 +135,16 @@ CREATE OR REPLACE FUNCTION ratio_of(divisor int) RETURNS int LANGUAGE sql AS $$ 
 CALL llama_sync_run('ratios');
 SELECT pending, failed, sqlstate, message FROM llama_sync_lag WHERE target = 'ratios'::regclass;
 SELECT bool_and(ratio = 100 / divisor) AS in_step FROM ratios;
+-- rows that were there before are older than every run, whoever has queued them, and than every change
+CREATE TABLE old (id int PRIMARY KEY, body text, n int);
+INSERT INTO old VALUES (1, 'x'), (2, 'y');
+SELECT llama_sync('old', 'n', 'llama_count_tokens(body, model => ''missing'')', background => false);
+CALL llama_sync_run('old');
+SELECT pending, oldest_pending FROM llama_sync_lag WHERE target = 'old'::regclass;
+INSERT INTO old VALUES (3, 'z');
+SELECT pending, oldest_pending IS NOT NULL AS since FROM llama_sync_lag WHERE target = 'old'::regclass;
+SELECT key1 FROM old_n_queue ORDER BY queued_at, key1;
+DROP TABLE old;
 -- whose values the old rows come in: a composite key, all of them once
 UPDATE ratios SET ratio = NULL;
 SELECT llama_sync_remove('ratios', 'ratio');

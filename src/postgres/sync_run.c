@@ -25,7 +25,8 @@
  * gives up with the error.
  *
  * Rows that were there before the sync are queued a batch at a time, whenever
- * the queue is empty, in the order of their keys.
+ * the queue is empty, in the order of their keys.  They are older than every run,
+ * whoever queues them: one that began before they were queued fills them too.
  *
  *-------------------------------------------------------------------------
  */
@@ -310,8 +311,6 @@ static int
 queue_old_rows(Batch *batch, int n_rows, List **position)
 {
 	LlamaSync  *sync = batch->sync;
-	Oid			types[] = {TIMESTAMPTZOID};
-	Datum		values[] = {TimestampTzGetDatum(batch->run->started)};
 	int			n;
 
 	set("datestyle", "ISO");
@@ -322,8 +321,8 @@ queue_old_rows(Batch *batch, int n_rows, List **position)
 								   " ORDER BY $columns(t) LIMIT %d) o ($names)",
 								   strcmp(sync->fill, "null") == 0 ? "t.$column IS NULL" : "true",
 								   sync->position != NIL ? "$after(t)" : "true", n_rows), NULL);
-	execute(sync, "INSERT INTO $queue AS q ($names, queued_at) SELECT $keys(o), $1 FROM old o"
-			" ON CONFLICT DO NOTHING", make_params(1, types, values));
+	execute(sync, "INSERT INTO $queue AS q ($names, queued_at) SELECT $keys(o), '-infinity' FROM old o"
+			" ON CONFLICT DO NOTHING", NULL);
 	*position = NIL;
 	if (n == 0)
 		return 0;

@@ -229,7 +229,7 @@ put_counts(Row *row, const LlamaSync *sync)
 	if (sync->described)
 		query_queue(sync,
 					"SELECT pg_catalog.count(*) FILTER (WHERE q.sqlstate IS NULL),"
-					" pg_catalog.min(q.queued_at) FILTER (WHERE q.sqlstate IS NULL),"
+					" pg_catalog.min(q.queued_at) FILTER (WHERE q.sqlstate IS NULL AND pg_catalog.isfinite(q.queued_at)),"
 					" pg_catalog.count(*) FILTER (WHERE q.sqlstate IS NOT NULL) FROM $queue q");
 	for (int i = 1; i <= 3; i++)
 	{

@@ -1076,19 +1076,30 @@ CREATE TABLE llama_jobs (
 	state text NOT NULL DEFAULT 'queued'
 		CHECK (state IN ('queued', 'running', 'done', 'cancelled', 'failed', 'forgotten')),
 	resume_at jsonb,				-- the kind's own; NULL: at the beginning
-	rows_total bigint,				-- NULL: not known yet
+	rows_total bigint				-- NULL: not known yet
+		CHECK (rows_total >= 0),
 	total_is_estimate boolean,
-	rows_done bigint NOT NULL DEFAULT 0,
-	run_rows bigint NOT NULL DEFAULT 0,		-- of rows_done, since run_started_at
-	run_tokens bigint NOT NULL DEFAULT 0,
+	rows_done bigint NOT NULL DEFAULT 0
+		CHECK (rows_done >= 0),
+	run_rows bigint NOT NULL DEFAULT 0		-- of rows_done, since run_started_at
+		CHECK (run_rows >= 0),
+	run_tokens bigint NOT NULL DEFAULT 0
+		CHECK (run_tokens >= 0),
 	created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
-	run_started_at timestamptz,		-- when a process last took it up
-	updated_at timestamptz,
-	finished_at timestamptz,
-	attempts integer NOT NULL DEFAULT 0,	-- of workers, since a batch was committed
-	not_before timestamptz,			-- no worker is started earlier
-	sqlstate text,					-- why it failed
+	run_started_at timestamptz		-- when a process last took it up
+		CHECK (pg_catalog.isfinite(run_started_at)),
+	updated_at timestamptz
+		CHECK (pg_catalog.isfinite(updated_at)),
+	finished_at timestamptz
+		CHECK (pg_catalog.isfinite(finished_at)),
+	attempts integer NOT NULL DEFAULT 0		-- of workers, since a batch was committed
+		CHECK (attempts BETWEEN 0 AND 1000),
+	not_before timestamptz			-- no worker is started earlier
+		CHECK (pg_catalog.isfinite(not_before)),
+	sqlstate text					-- why it failed
+		CHECK (pg_catalog.length(sqlstate) = 5),
 	message text
+		CHECK (pg_catalog.length(message) <= 2000)
 ) WITH (fillfactor = 50);
 COMMENT ON SEQUENCE llama_jobs_id_seq IS 'internal: numbers of jobs';
 COMMENT ON TABLE llama_jobs IS 'jobs over tables, one''s own; see the view llama_progress';
@@ -1114,9 +1125,9 @@ COMMENT ON FUNCTION _llama_me() IS 'internal: the current role';
 
 ALTER TABLE llama_jobs ENABLE ROW LEVEL SECURITY;
 CREATE POLICY llama_jobs_read ON llama_jobs FOR SELECT
-	USING (owner = _llama_me() OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE'));
-CREATE POLICY llama_jobs_insert ON llama_jobs FOR INSERT WITH CHECK (owner = _llama_me());
-CREATE POLICY llama_jobs_update ON llama_jobs FOR UPDATE USING (owner = _llama_me());
+	USING (owner OPERATOR(pg_catalog.=) _llama_me() OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE'));
+CREATE POLICY llama_jobs_insert ON llama_jobs FOR INSERT WITH CHECK (owner OPERATOR(pg_catalog.=) _llama_me());
+CREATE POLICY llama_jobs_update ON llama_jobs FOR UPDATE USING (owner OPERATOR(pg_catalog.=) _llama_me());
 GRANT SELECT,
 	INSERT (kind, owner, target, spec, options, settings, background),
 	UPDATE (options, settings, background, state, resume_at, rows_total, total_is_estimate,
@@ -1128,9 +1139,9 @@ ALTER TABLE llama_job_rows ENABLE ROW LEVEL SECURITY;
 CREATE POLICY llama_job_rows_read ON llama_job_rows FOR SELECT
 	USING (EXISTS (SELECT FROM llama_jobs j WHERE j.id = job));
 CREATE POLICY llama_job_rows_insert ON llama_job_rows FOR INSERT
-	WITH CHECK (EXISTS (SELECT FROM llama_jobs j WHERE j.id = job AND j.owner = _llama_me()));
+	WITH CHECK (EXISTS (SELECT FROM llama_jobs j WHERE j.id = job AND j.owner OPERATOR(pg_catalog.=) _llama_me()));
 CREATE POLICY llama_job_rows_update ON llama_job_rows FOR UPDATE
-	USING (EXISTS (SELECT FROM llama_jobs j WHERE j.id = job AND j.owner = _llama_me()));
+	USING (EXISTS (SELECT FROM llama_jobs j WHERE j.id = job AND j.owner OPERATOR(pg_catalog.=) _llama_me()));
 GRANT SELECT, INSERT (job, row_key, sqlstate, message, retry, failed_at),
 	UPDATE (sqlstate, message, retry, failed_at) ON llama_job_rows TO PUBLIC;
 
@@ -1196,173 +1207,272 @@ END;
 COMMENT ON FUNCTION _llama_job_advance(bigint, bigint, jsonb) IS
 	'internal: after a batch, in its transaction: what was done, and where to go on; false when the job is to stop';
 
+CREATE FUNCTION _llama_job_target(target regclass) RETURNS text
+	AS 'MODULE_PATHNAME', 'llama_job_target' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION _llama_job_target(regclass) IS
+	'internal: qualified name of the table, which is locked for UPDATE until the transaction ends; 42P01 when it is gone';
+
 /*
  * Statements of an enrichment.  The rows of a batch are named by a jsonb array
  * of keys, $1.  With a primary key a key holds its columns, and the table is
  * read in their order; without, it holds ctid and xmin, which no other version of a
  * row ever has, and the table is read in ranges of blocks.
+ *
+ * The user's words in them have the user's search_path, and nothing else does:
+ * what is ours names schemas, operators, and the table of each column.  The table
+ * has no alias, as the user's words may name it.  Each gives one jsonb.
  */
 CREATE TYPE _llama_enrich_texts AS (
-	by_key boolean,
+	path text,				-- search_path that they have
+	key_columns text,		-- of the primary key; NULL: by ctid and xmin
 	candidates text,	-- keys of the next $1 rows to do after $2 [and to block $3]
 	lock_rows text,			-- of the keys $1 those that are to do and that nobody locks
+	lock_rows_now text,		-- the same; 55P03 if somebody locks one
 	pending_rows text,		-- of the keys $1 those that are to do
+	versions text,			-- the same, each in an array with its row's xmin
 	update_rows text,		-- for the keys $1: rows updated, and of them those now done
-	rows_to_do text		-- FROM and WHERE of all rows to do
+	count_rows text,		-- all rows to do
+	estimate_rows text		-- plan that reads them
 );
 COMMENT ON TYPE _llama_enrich_texts IS 'internal: the statements of an enrichment';
 
-CREATE FUNCTION _llama_enrich_texts(target regclass, assignments text, where_clause text)
-	RETURNS _llama_enrich_texts LANGUAGE plpgsql STABLE AS $$
+CREATE FUNCTION _llama_enrich_texts(target regclass, assignments text, where_clause text, path text)
+	RETURNS _llama_enrich_texts LANGUAGE plpgsql VOLATILE
+	SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
 DECLARE
 	texts @extschema@._llama_enrich_texts;
+	target_name text := @extschema@._llama_job_target(target);
+	table_name text := (SELECT quote_ident(c.relname) FROM pg_class c WHERE c.oid = target);
 	empty text;
 	todo text;
 	key text;
-	fields text;		-- of a key, each in its column's type
 	columns text;		-- of the primary key, in its order
+	own text;			-- the same, as what they are compared as
+	given text;			-- the same of a key e.v
+	after text;			-- and of the key $2
+	equal text;
+	greater text;
 	these text;			-- rows of the keys $1
 BEGIN
-	SELECT pg_catalog.string_agg(pg_catalog.format('%I IS NULL', c), ' OR ') INTO empty
-	FROM pg_catalog.unnest(@extschema@._llama_assigned_columns(assignments)) c;
-	todo := pg_catalog.concat('(', empty, ')',
-		' AND ' || @extschema@._llama_check_condition(where_clause));
+	SELECT string_agg(format('%I IS NULL', c), ' OR ') INTO empty
+	FROM unnest(@extschema@._llama_assigned_columns(assignments)) c;
+	todo := concat('(', empty, ')', ' AND ' || @extschema@._llama_check_condition(where_clause));
 
-	/* Types whose jsonb is not their text cannot be read back. */
-	SELECT pg_catalog.string_agg(pg_catalog.format('%L, %I', a.attname, a.attname), ', ' ORDER BY o),
-		pg_catalog.string_agg(pg_catalog.format('(%%1$s OPERATOR(pg_catalog.->>) %s)::%s',
-			pg_catalog.replace(pg_catalog.quote_literal(a.attname), '%', '%%'),
-			pg_catalog.replace(pg_catalog.format_type(a.atttypid, a.atttypmod), '%', '%%')), ', ' ORDER BY o),
-		pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY o)
-	INTO key, fields, columns
-	FROM pg_catalog.pg_index i, pg_catalog.unnest(i.indkey) WITH ORDINALITY k(attnum, o),
-		pg_catalog.pg_attribute a, pg_catalog.pg_type t
-	WHERE i.indrelid = target AND i.indisprimary AND o <= i.indnkeyatts
-		AND a.attrelid = target AND a.attnum = k.attnum AND t.oid = a.atttypid
-	HAVING pg_catalog.bool_and(t.typtype <> 'c' AND t.typcategory <> 'A'
-		AND t.oid NOT IN ('json'::pg_catalog.regtype, 'jsonb'::pg_catalog.regtype));
-	texts.by_key := key IS NOT NULL;
+	/*
+	 * Columns are compared as the index compares them: by the operators of its
+	 * operator classes, which must be of one schema to be in one comparison, and in
+	 * the columns' collations.  Types whose jsonb is not their text cannot be read
+	 * back, nor floating-point numbers whose text has not all digits.
+	 */
+	SELECT string_agg(format('%L, %s', k.attname, k.own), ', ' ORDER BY k.o),
+		string_agg(format('(%s)::%s', k.own, k.type), ', ' ORDER BY k.o),
+		string_agg(format('(e.v OPERATOR(pg_catalog.->>) %L::pg_catalog.text)::%s%s', k.attname, k.type, k.collation), ', ' ORDER BY k.o),
+		string_agg(format('($2 OPERATOR(pg_catalog.->>) %L::pg_catalog.text)::%s%s', k.attname, k.type, k.collation), ', ' ORDER BY k.o),
+		string_agg(k.own, ', ' ORDER BY k.o), string_agg(quote_ident(k.attname), ', ' ORDER BY k.o), min(k.equal), min(k.greater)
+	INTO key, own, given, after, columns, texts.key_columns, equal, greater
+	FROM (
+		SELECT o, a.attname, format('%s.%I', table_name, a.attname) AS own,
+			(SELECT format('%I.%I', n.nspname, t.typname) FROM pg_type t, pg_namespace n
+				WHERE t.oid = CASE i.typtype WHEN 'p' THEN a.atttypid ELSE i.oid END AND n.oid = t.typnamespace) AS type,
+			(SELECT format(' COLLATE %I.%I', n.nspname, c.collname) FROM pg_collation c, pg_namespace n
+				WHERE c.oid = a.attcollation AND n.oid = c.collnamespace) AS collation,
+			(SELECT format('OPERATOR(%I.%s)', n.nspname, p.oprname) FROM pg_amop m, pg_operator p, pg_namespace n
+				WHERE m.amopfamily = f.opcfamily AND m.amoplefttype = i.oid AND m.amoprighttype = i.oid
+					AND m.amopstrategy = 3 AND p.oid = m.amopopr AND n.oid = p.oprnamespace) AS equal,
+			(SELECT format('OPERATOR(%I.%s)', n.nspname, p.oprname) FROM pg_amop m, pg_operator p, pg_namespace n
+				WHERE m.amopfamily = f.opcfamily AND m.amoplefttype = i.oid AND m.amoprighttype = i.oid
+					AND m.amopstrategy = 5 AND p.oid = m.amopopr AND n.oid = p.oprnamespace) AS greater,
+			i.oid NOT IN ('json'::regtype, 'jsonb'::regtype, 'record'::regtype, 'anyarray'::regtype)
+				AND NOT EXISTS (SELECT FROM pg_cast c WHERE c.castsource = i.oid AND c.casttarget = 'json'::regtype)
+				AND (i.oid NOT IN ('float4'::regtype, 'float8'::regtype)
+					OR current_setting('extra_float_digits')::integer > 0) AS is_text
+		FROM pg_index x, unnest(x.indkey, x.indclass) WITH ORDINALITY k(attnum, opclass, o),
+			pg_attribute a, pg_opclass f, pg_type i
+		WHERE x.indrelid = target AND x.indisprimary AND x.indisvalid AND o <= x.indnkeyatts
+			AND a.attrelid = target AND a.attnum = k.attnum AND f.oid = k.opclass AND i.oid = f.opcintype) k
+	HAVING bool_and(k.is_text) AND min(k.equal) = max(k.equal) AND min(k.greater) = max(k.greater);
 
-	IF texts.by_key THEN
+	IF key IS NOT NULL THEN
 		key := 'pg_catalog.jsonb_build_object(' || key || ')';
-		these := pg_catalog.format('(%s) IN (SELECT %s FROM pg_catalog.jsonb_array_elements($1) AS e(v))',
-			columns, pg_catalog.format(fields, 'e.v'));
-		texts.candidates := pg_catalog.format(
-			'SELECT pg_catalog.jsonb_agg(k) FROM (SELECT %s AS k FROM %s WHERE ($2 IS NULL OR (%s) > (%s)) AND %s ORDER BY %s LIMIT $1) s',
-			key, target, columns, pg_catalog.format(fields, '$2'), todo, columns);
+		these := format('ROW(%s) %s ANY (SELECT %s FROM pg_catalog.jsonb_array_elements($1) AS e(v))', own, equal, given);
+		texts.candidates := format(
+			'SELECT pg_catalog.jsonb_agg(s.k) FROM (SELECT %s AS k FROM %s WHERE ($2 IS NULL OR ROW(%s) %s ROW(%s)) AND %s ORDER BY %s LIMIT $1) s',
+			key, target_name, own, greater, after, todo, columns);
 	ELSE
-		key := 'pg_catalog.jsonb_build_object(''ctid'', ctid, ''xmin'', xmin)';
-		these := 'ctid = ANY (ARRAY(SELECT (e.v OPERATOR(pg_catalog.->>) ''ctid'')::pg_catalog.tid FROM pg_catalog.jsonb_array_elements($1) AS e(v)))'
-			|| ' AND ' || key || ' IN (SELECT e.v FROM pg_catalog.jsonb_array_elements($1) AS e(v))';
-		texts.candidates := pg_catalog.format(
-			'SELECT pg_catalog.jsonb_agg(k) FROM (SELECT %s AS k FROM %s WHERE ctid > ($2 OPERATOR(pg_catalog.->>) ''ctid'')::pg_catalog.tid AND ctid <= $3 AND %s ORDER BY ctid LIMIT $1) s',
-			key, target, todo);
+		key := format('pg_catalog.jsonb_build_object(''ctid'', %1$s.ctid, ''xmin'', %1$s.xmin)', table_name);
+		these := format('%1$s.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT (e.v OPERATOR(pg_catalog.->>) ''ctid''::pg_catalog.text)::pg_catalog.tid FROM pg_catalog.jsonb_array_elements($1) AS e(v)))'
+			' AND %2$s OPERATOR(pg_catalog.=) ANY (SELECT e.v FROM pg_catalog.jsonb_array_elements($1) AS e(v))', table_name, key);
+		texts.candidates := format(
+			'SELECT pg_catalog.jsonb_agg(s.k) FROM (SELECT %1$s AS k FROM %2$s WHERE %3$s.ctid OPERATOR(pg_catalog.>) ($2 OPERATOR(pg_catalog.->>) ''ctid''::pg_catalog.text)::pg_catalog.tid AND %3$s.ctid OPERATOR(pg_catalog.<=) $3 AND %4$s ORDER BY %3$s.ctid LIMIT $1) s',
+			key, target_name, table_name, todo);
 	END IF;
 	/* NO KEY UPDATE: rows that a foreign key points to are not locked for us. */
-	texts.lock_rows := pg_catalog.format(
-		'SELECT pg_catalog.jsonb_agg(k) FROM (SELECT %s AS k FROM %s WHERE %s AND %s FOR NO KEY UPDATE SKIP LOCKED) s',
-		key, target, these, todo);
-	texts.pending_rows := pg_catalog.format('SELECT pg_catalog.jsonb_agg(%s) FROM %s WHERE %s AND %s',
-		key, target, these, todo);
-	texts.update_rows := pg_catalog.format(
-		E'WITH done AS (UPDATE %s SET %s\nWHERE %s RETURNING NOT (%s) AS full) SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE done.full) FROM done',
-		target, assignments, these, empty);
-	texts.rows_to_do := pg_catalog.format('FROM %s WHERE %s', target, todo);
+	texts.lock_rows := format(
+		'SELECT pg_catalog.jsonb_agg(s.k) FROM (SELECT %s AS k FROM %s WHERE %s AND %s FOR NO KEY UPDATE ', key, target_name, these, todo);
+	texts.lock_rows_now := texts.lock_rows || 'NOWAIT) s';
+	texts.lock_rows := texts.lock_rows || 'SKIP LOCKED) s';
+	texts.pending_rows := format('SELECT pg_catalog.jsonb_agg(%s) FROM %s WHERE %s AND %s', key, target_name, these, todo);
+	texts.versions := format('SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(%s, %s.xmin)) FROM %s WHERE %s AND %s',
+		key, table_name, target_name, these, todo);
+	texts.update_rows := format(
+		E'WITH done AS (UPDATE %s SET %s\nWHERE %s RETURNING NOT (%s) AS is_full) '
+		'SELECT pg_catalog.jsonb_build_object(''done'', pg_catalog.count(*), ''full'', pg_catalog.count(*) FILTER (WHERE done.is_full)) FROM done',
+		target_name, assignments, these, empty);
+	texts.count_rows := format('SELECT pg_catalog.to_jsonb(pg_catalog.count(*)) FROM %s WHERE %s', target_name, todo);
+	texts.estimate_rows := format('EXPLAIN (FORMAT JSON) SELECT FROM %s WHERE %s', target_name, todo);
+	texts.path := path;
 	RETURN texts;
 END $$;
-COMMENT ON FUNCTION _llama_enrich_texts(regclass, text, text) IS
-	'internal: the statements that fill the columns of the table';
+COMMENT ON FUNCTION _llama_enrich_texts(regclass, text, text, text) IS
+	'internal: the statements that fill the columns of the table, which is locked for UPDATE';
 
-CREATE FUNCTION _llama_enrich_check(target regclass, assignments text, where_clause text)
-	RETURNS void LANGUAGE plpgsql VOLATILE AS $$
+/* These two end as soon as they have the user's search_path and have used it. */
+
+CREATE FUNCTION _llama_enrich_execute(path text, statement text, keys jsonb) RETURNS jsonb
+	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	result jsonb;
+BEGIN
+	PERFORM set_config('search_path', path, true);
+	EXECUTE statement INTO result USING keys;
+	RETURN result;
+END $$;
+COMMENT ON FUNCTION _llama_enrich_execute(text, text, jsonb) IS
+	'internal: what a statement of an enrichment gives for these keys';
+
+/*
+ * Keys of the next rows to do.  By key the index gives them in order; a plan
+ * that reads and sorts the rest of the table for each batch must not win by a
+ * bad estimate of how many rows are to do.
+ */
+CREATE FUNCTION _llama_enrich_candidates(path text, statement text, n integer, after jsonb, to_block tid)
+	RETURNS jsonb LANGUAGE plpgsql VOLATILE
+	SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+DECLARE
+	keys jsonb;
+BEGIN
+	PERFORM set_config('search_path', path, true);
+	EXECUTE statement INTO keys USING n, after, to_block;
+	RETURN keys;
+END $$;
+COMMENT ON FUNCTION _llama_enrich_candidates(text, text, integer, jsonb, tid) IS
+	'internal: keys of the next rows to do';
+
+CREATE FUNCTION _llama_enrich_explain(texts _llama_enrich_texts) RETURNS void
+	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	PERFORM @extschema@._llama_enrich_execute(texts.path, 'EXPLAIN (FORMAT JSON) ' || texts.update_rows, '[]'::jsonb);
+	PERFORM @extschema@._llama_enrich_execute(texts.path, 'EXPLAIN (FORMAT JSON) ' || texts.lock_rows, '[]'::jsonb);
+END $$;
+COMMENT ON FUNCTION _llama_enrich_explain(_llama_enrich_texts) IS
+	'internal: check names, types and privileges as the statements themselves do';
+
+CREATE FUNCTION _llama_enrich_check(target regclass, assignments text, where_clause text, path text)
+	RETURNS void LANGUAGE plpgsql VOLATILE
+	SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	relation record;
 	texts @extschema@._llama_enrich_texts;
 	column_name text;
 BEGIN
-	IF pg_catalog.pg_is_in_recovery() THEN
+	IF pg_is_in_recovery() THEN
 		RAISE EXCEPTION 'llama_enrich cannot run during recovery'
 			USING ERRCODE = 'read_only_sql_transaction', HINT = 'Call it on the primary server.';
 	END IF;
-	SELECT c.relkind, c.relpersistence INTO relation FROM pg_catalog.pg_class c WHERE c.oid = target;
+	SELECT c.relname, c.relkind, c.relpersistence INTO relation FROM pg_class c WHERE c.oid = target;
 	IF relation.relkind IS NULL OR relation.relkind NOT IN ('r', 'p') THEN
-		RAISE EXCEPTION 'cannot enrich "%"', target
+		RAISE EXCEPTION 'cannot enrich "%"', coalesce(relation.relname, target::text)
 			USING ERRCODE = 'wrong_object_type', DETAIL = 'It is not a table.',
 			HINT = CASE WHEN relation.relkind IN ('v', 'm') THEN 'Name the table behind the view.' END;
 	END IF;
-	IF relation.relkind = 'r' AND EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent = target) THEN
-		RAISE EXCEPTION 'cannot enrich "%"', target
+	IF relation.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = target) THEN
+		RAISE EXCEPTION 'cannot enrich "%"', relation.relname
 			USING ERRCODE = 'feature_not_supported', DETAIL = 'Other tables inherit from it.';
 	END IF;
-	texts := @extschema@._llama_enrich_texts(target, assignments, where_clause);
-	IF relation.relkind = 'p' AND NOT texts.by_key THEN
-		RAISE EXCEPTION 'cannot enrich partitioned table "%" without a primary key', target
+	texts := @extschema@._llama_enrich_texts(target, assignments, where_clause, path);
+	IF relation.relkind = 'p' AND texts.key_columns IS NULL THEN
+		RAISE EXCEPTION 'cannot enrich partitioned table "%" without a primary key', relation.relname
 			USING ERRCODE = 'feature_not_supported',
 			HINT = 'Add one, or enrich its partitions one by one.';
 	END IF;
 
-	SELECT a.attname INTO column_name FROM pg_catalog.pg_index i, pg_catalog.pg_attribute a
+	SELECT a.attname INTO column_name FROM pg_index i, pg_attribute a
 	WHERE i.indrelid = target AND i.indisprimary AND a.attrelid = target AND a.attnum = ANY (i.indkey)
 		AND a.attname = ANY (@extschema@._llama_assigned_columns(assignments));
 	IF FOUND THEN
 		RAISE EXCEPTION 'cannot assign to column "%" of the primary key', column_name
 			USING ERRCODE = 'feature_not_supported';
 	END IF;
-	/* Names, types and privileges are checked as for the statement itself. */
-	EXECUTE 'EXPLAIN ' || texts.update_rows USING '[]'::pg_catalog.jsonb;
-	EXECUTE 'EXPLAIN ' || texts.lock_rows USING '[]'::pg_catalog.jsonb;
-	IF NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = target AND NOT a.attnotnull
+	PERFORM @extschema@._llama_enrich_explain(texts);
+	IF NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = target AND NOT a.attnotnull
 			AND a.attname = ANY (@extschema@._llama_assigned_columns(assignments))) THEN
 		RAISE EXCEPTION 'every assigned column is NOT NULL, so no row is to do'
 			USING ERRCODE = 'invalid_parameter_value', DETAIL = 'The rows to do are those with a NULL in an assigned column.';
 	END IF;
 END $$;
-COMMENT ON FUNCTION _llama_enrich_check(regclass, text, text) IS
+COMMENT ON FUNCTION _llama_enrich_check(regclass, text, text, text) IS
 	'internal: raise what keeps the table from being enriched, before anything is written';
 
-CREATE FUNCTION _llama_job_define(kind text, target regclass, spec jsonb, options jsonb, background boolean)
-	RETURNS bigint LANGUAGE plpgsql VOLATILE AS $$
+/*
+ * The row is locked before it is asked who does the job: who takes it up
+ * (_llama_job_take) changes the row after he has attached to the job.
+ */
+CREATE FUNCTION _llama_job_define(kind text, target regclass, spec jsonb, options jsonb, background boolean, path text)
+	RETURNS bigint LANGUAGE plpgsql VOLATILE
+	SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
 	job bigint;
 	runner integer;
 	settings jsonb;
 BEGIN
-	SELECT j.id, a.pid INTO job, runner
-	FROM @extschema@.llama_jobs j
-		LEFT JOIN @extschema@._llama_jobs_attached() a ON a.job = j.id AND a.role = j.owner
-	WHERE j.owner = @extschema@._llama_me() AND j.kind = kind AND j.target = target AND j.spec = spec;
-	IF runner IS NOT NULL THEN
-		RAISE EXCEPTION 'job % does this already', job
-			USING ERRCODE = 'object_in_use', DETAIL = pg_catalog.format('It is being done by process %s.', runner);
-	END IF;
-	SELECT pg_catalog.jsonb_object_agg(s.name, s.setting) INTO settings FROM pg_catalog.pg_settings s
+	SELECT jsonb_object_agg(s.name, CASE s.name WHEN 'search_path' THEN path ELSE s.setting END) INTO settings
+	FROM pg_settings s
 	WHERE s.name = 'search_path'
 		OR s.source = 'session' AND s.context IN ('user', 'superuser')
 		AND (s.name LIKE 'llama3.%' OR s.name IN ('DateStyle', 'IntervalStyle', 'TimeZone'));
-	IF job IS NULL THEN
+	LOOP
 		INSERT INTO @extschema@.llama_jobs (kind, owner, target, spec, options, settings, background)
 		VALUES (kind, @extschema@._llama_me(), target, spec, options, settings, background)
-		RETURNING id INTO job;
-	ELSE
-		UPDATE @extschema@.llama_jobs j SET options = options, settings = settings,
-			background = background, state = 'queued', resume_at = NULL, rows_total = NULL,
-			rows_done = 0, run_rows = 0, run_tokens = 0, run_started_at = NULL, updated_at = NULL,
-			finished_at = NULL, attempts = 0, not_before = NULL, sqlstate = NULL, message = NULL
-		WHERE j.id = job;
+		ON CONFLICT DO NOTHING RETURNING id INTO job;
+		IF FOUND THEN
+			RETURN job;
+		END IF;
+		SELECT j.id INTO job FROM @extschema@.llama_jobs j
+		WHERE j.owner = @extschema@._llama_me() AND j.kind = kind AND j.target = target AND j.spec = spec
+		FOR UPDATE;
+		EXIT WHEN FOUND;
+	END LOOP;
+	SELECT a.pid INTO runner FROM @extschema@._llama_jobs_attached() a
+	WHERE a.job = job AND a.role = @extschema@._llama_me();
+	IF FOUND THEN
+		RAISE EXCEPTION 'job % does this already', job
+			USING ERRCODE = 'object_in_use', DETAIL = format('It is being done by process %s.', runner);
 	END IF;
+	UPDATE @extschema@.llama_jobs j SET options = options, settings = settings,
+		background = background, state = 'queued', resume_at = NULL, rows_total = NULL,
+		rows_done = 0, run_rows = 0, run_tokens = 0, run_started_at = NULL, updated_at = NULL,
+		finished_at = NULL, attempts = 0, not_before = NULL, sqlstate = NULL, message = NULL
+	WHERE j.id = job;
 	RETURN job;
 END $$;
-COMMENT ON FUNCTION _llama_job_define(text, regclass, jsonb, jsonb, boolean) IS
+COMMENT ON FUNCTION _llama_job_define(text, regclass, jsonb, jsonb, boolean, text) IS
 	'internal: the id of the job''s row, which is new or made ready to begin again; 55006 while it runs';
 
 CREATE FUNCTION _llama_enrich_define(target regclass, assignments text, where_clause text,
-	batch_rows integer, rows_per_second double precision, retry_errors boolean, background boolean)
-	RETURNS bigint LANGUAGE plpgsql VOLATILE AS $$
+	batch_rows integer, rows_per_second double precision, retry_errors boolean, background boolean, path text)
+	RETURNS bigint LANGUAGE plpgsql VOLATILE
+	SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
 	job bigint;
 BEGIN
+	IF background AND NOT (SELECT r.rolcanlogin FROM pg_roles r WHERE r.oid = @extschema@._llama_me()) THEN
+		RAISE EXCEPTION 'role "%" is not permitted to log in', CURRENT_USER
+			USING ERRCODE = 'invalid_authorization_specification',
+				DETAIL = 'A background job is connected as its owner.', HINT = 'Use CALL llama_enrich.';
+	END IF;
 	IF target IS NULL OR assignments IS NULL THEN
 		RAISE EXCEPTION 'target and assignments must not be null' USING ERRCODE = 'null_value_not_allowed';
 	END IF;
@@ -1372,21 +1482,24 @@ BEGIN
 	IF NOT (rows_per_second > 0 AND rows_per_second <= 1e9) THEN
 		RAISE EXCEPTION 'rows_per_second must be positive' USING ERRCODE = 'invalid_parameter_value';
 	END IF;
-	PERFORM @extschema@._llama_enrich_check(target, assignments, where_clause);
-	IF background AND (SELECT c.relpersistence = 't' FROM pg_catalog.pg_class c WHERE c.oid = target) THEN
-		RAISE EXCEPTION 'cannot enrich temporary table "%" in the background', target
+	PERFORM @extschema@._llama_enrich_check(target, assignments, where_clause, path);
+	IF background AND (SELECT c.relpersistence = 't' FROM pg_class c WHERE c.oid = target) THEN
+		RAISE EXCEPTION 'cannot enrich temporary table "%" in the background', (SELECT c.relname FROM pg_class c WHERE c.oid = target)
 			USING ERRCODE = 'feature_not_supported', HINT = 'Use CALL llama_enrich.';
 	END IF;
-	job := @extschema@._llama_job_define('enrich', target,
-		pg_catalog.jsonb_build_object('assignments', assignments, 'where_clause', where_clause),
-		pg_catalog.jsonb_build_object('batch_rows', coalesce(batch_rows, 500), 'rows_per_second', rows_per_second),
-		background);
+	job := @extschema@._llama_job_define('enrich'::text, target,
+		jsonb_build_object('assignments', assignments, 'where_clause', where_clause),
+		jsonb_build_object('batch_rows', coalesce(batch_rows, 500), 'rows_per_second', rows_per_second),
+		background, path);
 	IF retry_errors THEN
 		UPDATE @extschema@.llama_job_rows r SET retry = true WHERE r.job = job AND r.sqlstate <> '00000';
 	END IF;
+	IF background THEN
+		PERFORM @extschema@._llama_job_wake();
+	END IF;
 	RETURN job;
 END $$;
-COMMENT ON FUNCTION _llama_enrich_define(regclass, text, text, integer, float8, boolean, boolean) IS
+COMMENT ON FUNCTION _llama_enrich_define(regclass, text, text, integer, float8, boolean, boolean, text) IS
 	'internal: the id of the job that has these arguments, which are checked';
 
 CREATE FUNCTION _llama_job_put_aside(job bigint, keys jsonb, sqlstate text, message text, retry boolean)
@@ -1406,29 +1519,85 @@ COMMENT ON FUNCTION _llama_job_put_aside(bigint, jsonb, text, text, boolean) IS
 CREATE FUNCTION _llama_job_settle(job bigint, keys jsonb) RETURNS void LANGUAGE sql VOLATILE
 BEGIN ATOMIC
 	UPDATE llama_job_rows r SET sqlstate = '00000', retry = false
-	WHERE r.job = _llama_job_settle.job
-		AND r.row_key IN (SELECT v FROM pg_catalog.jsonb_array_elements(keys) AS e(v));
+	WHERE r.job OPERATOR(pg_catalog.=) _llama_job_settle.job
+		AND r.row_key OPERATOR(pg_catalog.=) ANY (SELECT v FROM pg_catalog.jsonb_array_elements(keys) AS e(v));
 END;
 COMMENT ON FUNCTION _llama_job_settle(bigint, jsonb) IS
 	'internal: rows that were put aside need not be any more';
 
+CREATE FUNCTION _llama_keys_except(keys jsonb, others jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE
+BEGIN ATOMIC
+	SELECT pg_catalog.jsonb_agg(s.v)
+	FROM (SELECT pg_catalog.jsonb_array_elements(keys)
+		EXCEPT SELECT pg_catalog.jsonb_array_elements(others)) s(v);
+END;
+COMMENT ON FUNCTION _llama_keys_except(jsonb, jsonb) IS 'internal: elements of keys that are not in others, NULL for none';
+
+CREATE FUNCTION _llama_halves(keys jsonb) RETURNS SETOF jsonb LANGUAGE sql IMMUTABLE ROWS 2
+BEGIN ATOMIC
+	SELECT pg_catalog.jsonb_agg(s.v ORDER BY s.o)
+	FROM (SELECT v, o, o OPERATOR(pg_catalog.>) (pg_catalog.jsonb_array_length(keys) OPERATOR(pg_catalog./) 2) AS second
+		FROM pg_catalog.jsonb_array_elements(keys) WITH ORDINALITY e(v, o)) s
+	GROUP BY s.second ORDER BY s.second;
+END;
+COMMENT ON FUNCTION _llama_halves(jsonb) IS 'internal: an array, halved';
+
+/*
+ * Of rows that are to do and that could not be locked, those that nobody locks:
+ * SELECT sees them, but no policy for UPDATE lets them be changed.  Whether
+ * a row is locked tells only an error, which says not which.  A row that was the
+ * same before and afterwards was to do meanwhile.
+ */
+CREATE FUNCTION _llama_enrich_refused(texts _llama_enrich_texts, keys jsonb) RETURNS jsonb
+	LANGUAGE plpgsql VOLATILE
+	SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	before jsonb;
+	locked jsonb;
+	after jsonb;
+	half jsonb;
+	refused jsonb := '[]';
+BEGIN
+	BEGIN
+		before := @extschema@._llama_enrich_execute(texts.path, texts.versions, keys);
+		locked := @extschema@._llama_enrich_execute(texts.path, texts.lock_rows_now, keys);
+		after := @extschema@._llama_enrich_execute(texts.path, texts.versions, keys);
+		RETURN (SELECT @extschema@._llama_keys_except(jsonb_agg(v->0), locked) FROM jsonb_array_elements(after) e(v)
+			WHERE before @> jsonb_build_array(v));
+	EXCEPTION WHEN lock_not_available THEN
+		NULL;
+	END;
+	IF jsonb_array_length(keys) > 1 THEN
+		FOR half IN SELECT @extschema@._llama_halves(keys) LOOP
+			refused := refused || coalesce(@extschema@._llama_enrich_refused(texts, half), '[]');
+		END LOOP;
+	END IF;
+	RETURN refused;
+END $$;
+COMMENT ON FUNCTION _llama_enrich_refused(_llama_enrich_texts, jsonb) IS
+	'internal: rows of these keys that policies for UPDATE exclude';
+
 /*
  * Update the rows of these keys in one statement, so that they are one batch.
  * If that fails, in two halves, and so on: a bad row among n costs about as much
- * as n good ones.  SQLSTATEs that say nothing about a row are raised.
+ * as n good ones.  SQLSTATEs that say nothing about a row are raised; a missing
+ * privilege is one when there is no need of a row to miss it.
  *
  * done: rows updated; changed: rows that need no second look because they are
  * not to do any more, or need one because they are gone from where they were.
  */
 CREATE FUNCTION _llama_enrich_rows(job bigint, texts _llama_enrich_texts, keys jsonb, settle boolean,
 	OUT done bigint, OUT changed bigint, OUT failed bigint)
-	LANGUAGE plpgsql VOLATILE AS $$
+	LANGUAGE plpgsql VOLATILE
+	SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
-	n integer := pg_catalog.jsonb_array_length(keys);
+	n integer := jsonb_array_length(keys);
 	locked jsonb;
+	updated jsonb;
 	rest jsonb;
 	pending jsonb;
+	refused jsonb;
 	half jsonb;
 	part record;
 	code text;
@@ -1438,22 +1607,24 @@ BEGIN
 	changed := 0;
 	failed := 0;
 	BEGIN
-		EXECUTE texts.lock_rows INTO locked USING keys;
+		locked := @extschema@._llama_enrich_execute(texts.path, texts.lock_rows, keys);
 		IF locked IS NOT NULL THEN
-			EXECUTE texts.update_rows INTO done, changed USING locked;
+			updated := @extschema@._llama_enrich_execute(texts.path, texts.update_rows, locked);
+			done := updated->'done';
+			changed := updated->'full';
 		END IF;
 	EXCEPTION WHEN OTHERS THEN
 		GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, words = MESSAGE_TEXT;
-		IF code <> '55P03' AND pg_catalog.left(code, 2) IN ('08', '25', '26', '28', '2D', '34', '3D', '3F',
+		IF code = '42501' THEN
+			PERFORM @extschema@._llama_enrich_explain(texts);
+		ELSIF code <> '55P03' AND left(code, 2) IN ('08', '25', '26', '28', '2D', '34', '3D', '3F',
 				'42', '53', '55', '57', '58', '72', 'F0', 'XX') THEN
 			RAISE;
 		END IF;
 	END;
 
 	IF code IS NOT NULL AND n > 1 THEN
-		FOREACH half IN ARRAY ARRAY(SELECT pg_catalog.jsonb_agg(v ORDER BY o)
-			FROM pg_catalog.jsonb_array_elements(keys) WITH ORDINALITY e(v, o) GROUP BY o > n / 2 ORDER BY o > n / 2)
-		LOOP
+		FOR half IN SELECT @extschema@._llama_halves(keys) LOOP
 			SELECT * INTO part FROM @extschema@._llama_enrich_rows(job, texts, half, settle);
 			done := done + part.done;
 			changed := changed + part.changed;
@@ -1471,57 +1642,46 @@ BEGIN
 	IF settle AND locked IS NOT NULL THEN
 		PERFORM @extschema@._llama_job_settle(job, locked);
 	END IF;
-	IF coalesce(pg_catalog.jsonb_array_length(locked), 0) < n THEN
-		SELECT pg_catalog.jsonb_agg(v) INTO rest
-		FROM (SELECT pg_catalog.jsonb_array_elements(keys)
-			EXCEPT SELECT pg_catalog.jsonb_array_elements(locked)) s(v);
-		EXECUTE texts.pending_rows INTO pending USING rest;
+	IF coalesce(jsonb_array_length(locked), 0) < n THEN
+		rest := @extschema@._llama_keys_except(keys, locked);
+		pending := @extschema@._llama_enrich_execute(texts.path, texts.pending_rows, rest);
 		IF settle THEN
 			PERFORM @extschema@._llama_job_settle(job, rest);
 		END IF;
 		IF pending IS NOT NULL THEN
-			PERFORM @extschema@._llama_job_put_aside(job, pending, '55P03', 'row is locked by another transaction', true);
+			refused := @extschema@._llama_enrich_refused(texts, pending);
+			PERFORM @extschema@._llama_job_put_aside(job, refused, '42501'::text,
+				'row-level security does not let the row be updated'::text, false);
+			PERFORM @extschema@._llama_job_put_aside(job, @extschema@._llama_keys_except(pending, refused), '55P03'::text,
+				'row is locked by another transaction'::text, true);
 		END IF;
-		changed := changed + pg_catalog.jsonb_array_length(rest) - coalesce(pg_catalog.jsonb_array_length(pending), 0);
+		changed := changed + jsonb_array_length(rest) - coalesce(jsonb_array_length(pending), 0);
 	END IF;
 END $$;
 COMMENT ON FUNCTION _llama_enrich_rows(bigint, _llama_enrich_texts, jsonb, boolean) IS
 	'internal: update the rows of these keys';
 
 /*
- * Keys of the next rows to do.  By key the index gives them in order; a plan
- * that reads and sorts the rest of the table for each batch must not win by a
- * bad estimate of how many rows are to do.
- */
-CREATE FUNCTION _llama_enrich_candidates(statement text, n integer, after jsonb, to_block tid)
-	RETURNS jsonb LANGUAGE plpgsql VOLATILE
-	SET enable_seqscan = off SET enable_bitmapscan = off AS $$
-DECLARE
-	keys jsonb;
-BEGIN
-	EXECUTE statement INTO keys USING n, after, to_block;
-	RETURN keys;
-END $$;
-COMMENT ON FUNCTION _llama_enrich_candidates(text, integer, jsonb, tid) IS
-	'internal: keys of the next rows to do';
-
-/*
  * One batch, in the transaction of the caller.  resume_at:
+ *	key			columns of the primary key that keys are made of
  *	again		rows that were put aside are looked at, else the table's
  *	after		key of the last row that was looked at
+ *	waits		times in a row that all that was left was locked
  *	blocks		without a primary key: read to this block, the table's end when
  *				the pass began; what comes behind it was updated since
  *	range		without a primary key: blocks to read for a batch
  *	changed		without a primary key: there is reason for another pass, since
  *				rows may have moved behind our back
- * finished: the job is done, or to stop.  wait: all that is left is locked.
+ * finished: the job is done, or to stop.  Else how long to pause before the next.
  */
-CREATE FUNCTION _llama_enrich_step(job bigint, texts _llama_enrich_texts,
-	OUT finished boolean, OUT wait boolean, OUT rows_done bigint)
-	LANGUAGE plpgsql VOLATILE AS $$
+CREATE FUNCTION _llama_enrich_step(job bigint, path text,
+	OUT finished boolean, OUT rows_done bigint, OUT rows_per_second double precision, OUT lock_pause double precision)
+	LANGUAGE plpgsql VOLATILE
+	SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
 	j @extschema@.llama_jobs;
+	texts @extschema@._llama_enrich_texts;
 	place jsonb;
 	batch integer;
 	keys jsonb;
@@ -1529,44 +1689,51 @@ DECLARE
 	first_block bigint;
 	last_block bigint;
 	at_end boolean;
+	wait boolean := false;
 	first_error record;
 BEGIN
 	SELECT * INTO j FROM @extschema@.llama_jobs WHERE id = job;
 	finished := j.state IS DISTINCT FROM 'running';
-	wait := false;
 	rows_done := 0;
+	lock_pause := 0;
+	rows_per_second := j.options->>'rows_per_second';
 	IF finished THEN
 		RETURN;
 	END IF;
+	/* Made for each batch, as tables and columns may be renamed, and keys be dropped. */
+	texts := @extschema@._llama_enrich_texts(j.target, j.spec->>'assignments', j.spec->>'where_clause', path);
 	/* A deferred constraint's error would come with the commit, and stop the job. */
 	SET CONSTRAINTS ALL IMMEDIATE;
-	place := coalesce(j.resume_at, '{"again": false}');
+	place := j.resume_at;
+	IF place IS NULL OR place->>'key' IS DISTINCT FROM texts.key_columns THEN
+		place := jsonb_build_object('again', false, 'key', texts.key_columns);
+	END IF;
 	batch := (j.options->>'batch_rows')::integer;
 
 	IF (place->>'again')::boolean THEN
-		SELECT pg_catalog.jsonb_agg(s.row_key ORDER BY s.row_key) INTO keys
+		SELECT jsonb_agg(s.row_key ORDER BY s.row_key) INTO keys
 		FROM (SELECT r.row_key FROM @extschema@.llama_job_rows r
 			WHERE r.job = job AND r.retry AND r.row_key > coalesce(place->'after', 'null')
 			ORDER BY r.row_key LIMIT batch) s;
 		at_end := keys IS NULL;
-		place := place || pg_catalog.jsonb_build_object('after', keys->-1);
-	ELSIF texts.by_key THEN
-		keys := @extschema@._llama_enrich_candidates(texts.candidates, batch, nullif(place->'after', 'null'), NULL);
-		at_end := coalesce(pg_catalog.jsonb_array_length(keys), 0) < batch;
-		place := place || pg_catalog.jsonb_build_object('after', keys->-1);
+		place := place || jsonb_build_object('after', keys->-1);
+	ELSIF texts.key_columns IS NOT NULL THEN
+		keys := @extschema@._llama_enrich_candidates(path, texts.candidates, batch, nullif(place->'after', 'null'), NULL::tid);
+		at_end := coalesce(jsonb_array_length(keys), 0) < batch;
+		place := place || jsonb_build_object('after', keys->-1);
 	ELSE
 		IF place->'blocks' IS NULL THEN
-			place := place || pg_catalog.jsonb_build_object('after', '{"ctid": "(0,0)"}'::jsonb, 'changed', false, 'range', 8, 'blocks',
-				pg_catalog.pg_relation_size(j.target) / pg_catalog.current_setting('block_size')::bigint);
+			place := place || jsonb_build_object('after', '{"ctid": "(0,0)"}'::jsonb, 'changed', false, 'range', 8, 'blocks',
+				pg_relation_size(j.target) / current_setting('block_size')::bigint);
 		END IF;
-		first_block := pg_catalog.split_part(pg_catalog.ltrim(place->'after'->>'ctid', '('), ',', 1)::bigint;
+		first_block := split_part(ltrim(place->'after'->>'ctid', '('), ',', 1)::bigint;
 		last_block := first_block + (place->>'range')::bigint;
-		keys := @extschema@._llama_enrich_candidates(texts.candidates, batch, place->'after',
-			pg_catalog.format('(%s,0)', last_block)::tid);
-		IF coalesce(pg_catalog.jsonb_array_length(keys), 0) = batch THEN
-			place := place || pg_catalog.jsonb_build_object('after', keys->-1);
+		keys := @extschema@._llama_enrich_candidates(path, texts.candidates, batch, place->'after',
+			format('(%s,0)', last_block)::tid);
+		IF coalesce(jsonb_array_length(keys), 0) = batch THEN
+			place := place || jsonb_build_object('after', keys->-1);
 		ELSE
-			place := place || pg_catalog.jsonb_build_object('after', pg_catalog.jsonb_build_object('ctid', pg_catalog.format('(%s,0)', last_block)),
+			place := place || jsonb_build_object('after', jsonb_build_object('ctid', format('(%s,0)', last_block)),
 				'range', least((place->>'range')::bigint * 2, 65536));
 			at_end := last_block >= (place->>'blocks')::bigint;
 		END IF;
@@ -1574,8 +1741,8 @@ BEGIN
 
 	IF NOT (place->>'again')::boolean AND keys IS NOT NULL THEN
 		/* Those that were put aside have their turn later, or had it. */
-		SELECT pg_catalog.jsonb_agg(v ORDER BY o) INTO keys
-		FROM pg_catalog.jsonb_array_elements(keys) WITH ORDINALITY e(v, o)
+		SELECT jsonb_agg(v ORDER BY o) INTO keys
+		FROM jsonb_array_elements(keys) WITH ORDINALITY e(v, o)
 		WHERE NOT EXISTS (SELECT FROM @extschema@.llama_job_rows r
 			WHERE r.job = job AND r.row_key = v AND r.sqlstate <> '00000');
 	END IF;
@@ -1586,12 +1753,12 @@ BEGIN
 			place := place || '{"changed": true}';
 		END IF;
 		/* If none of so many can be done it is not the rows' fault. */
-		IF result.failed >= 20 AND result.failed = pg_catalog.jsonb_array_length(keys)
+		IF result.failed >= 20 AND result.failed = jsonb_array_length(keys)
 			AND j.rows_done = 0 AND NOT (place->>'again')::boolean THEN
 			SELECT r.sqlstate, r.message INTO first_error FROM @extschema@.llama_job_rows r
 			WHERE r.job = job AND r.row_key = keys->0;
 			RAISE EXCEPTION '%', first_error.message USING ERRCODE = first_error.sqlstate,
-				DETAIL = pg_catalog.format('All %s rows of the first batch failed.', result.failed);
+				DETAIL = format('All %s rows of the first batch failed.', result.failed);
 		END IF;
 	END IF;
 
@@ -1600,97 +1767,122 @@ BEGIN
 	ELSIF at_end THEN
 		place := place || '{"after": null}';
 		wait := EXISTS (SELECT FROM @extschema@.llama_job_rows r WHERE r.job = job AND r.retry);
-		IF NOT wait AND (place->>'changed')::boolean AND NOT texts.by_key THEN
+		IF NOT wait AND (place->>'changed')::boolean AND texts.key_columns IS NULL THEN
 			place := '{"again": false}';
 		ELSE
 			finished := NOT wait;
 		END IF;
 	END IF;
+	IF wait THEN
+		lock_pause := least(0.1 * 2 ^ coalesce((place->>'waits')::integer, 0), 5);
+		place := place || jsonb_build_object('waits', least(coalesce((place->>'waits')::integer, 0) + 1, 6));
+	ELSIF rows_done > 0 THEN
+		place := place - 'waits';
+	END IF;
 	finished := finished OR NOT coalesce(@extschema@._llama_job_advance(job, rows_done, place), false);
 END $$;
-COMMENT ON FUNCTION _llama_enrich_step(bigint, _llama_enrich_texts) IS
+COMMENT ON FUNCTION _llama_enrich_step(bigint, text) IS
 	'internal: one batch, in the transaction of the caller';
 
-CREATE FUNCTION _llama_job_pause(n bigint, seconds double precision, rows_per_second double precision)
+/* In pieces, each with a snapshot of its own, not to keep back vacuum, and with the limits of the moment. */
+CREATE FUNCTION _llama_job_pause(n bigint, since timestamptz, rows_per_second double precision, lock_pause double precision)
 	RETURNS double precision LANGUAGE sql VOLATILE
-	RETURN greatest(n / least(rows_per_second, _llama_job_rate()) - seconds, 0);
-COMMENT ON FUNCTION _llama_job_pause(bigint, float8, float8) IS
-	'internal: seconds to pause after n rows that took so many seconds';
+BEGIN ATOMIC
+	SELECT CASE WHEN s.seconds > 0 THEN least(s.seconds, 0.5) END
+	FROM (SELECT greatest(n::double precision / least(rows_per_second, _llama_job_rate()), lock_pause)
+		- extract(epoch FROM pg_catalog.clock_timestamp())::double precision
+		+ extract(epoch FROM since)::double precision AS seconds) s;
+END;
+COMMENT ON FUNCTION _llama_job_pause(bigint, timestamptz, float8, float8) IS
+	'internal: seconds to sleep now, after n rows that were begun then, until the next look whether to sleep on; NULL: no more';
 
-CREATE PROCEDURE _llama_enrich_run(job bigint) LANGUAGE plpgsql AS $$
+CREATE FUNCTION _llama_enrich_prepare(job bigint, path text) RETURNS void LANGUAGE plpgsql VOLATILE
+	SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
 	j @extschema@.llama_jobs;
 	texts @extschema@._llama_enrich_texts;
-	step record;
 	total bigint;
-	plan json;
 	failed jsonb;
-	pending jsonb;
-	started timestamptz;
-	pause double precision;
-	lock_pause double precision := 0.1;
 BEGIN
 	SELECT * INTO j FROM @extschema@.llama_jobs WHERE id = job;
-	texts := @extschema@._llama_enrich_texts(j.target, j.spec->>'assignments', j.spec->>'where_clause');
+	texts := @extschema@._llama_enrich_texts(j.target, j.spec->>'assignments', j.spec->>'where_clause', path);
 	IF j.resume_at IS NULL THEN
 		/* Rows that failed and that somebody has seen to are no errors any more. */
-		SELECT pg_catalog.jsonb_agg(r.row_key) INTO failed
+		SELECT jsonb_agg(r.row_key) INTO failed
 		FROM @extschema@.llama_job_rows r WHERE r.job = job AND r.sqlstate <> '00000';
 		IF failed IS NOT NULL THEN
-			EXECUTE texts.pending_rows INTO pending USING failed;
-			SELECT pg_catalog.jsonb_agg(v) INTO failed
-			FROM (SELECT pg_catalog.jsonb_array_elements(failed)
-				EXCEPT SELECT pg_catalog.jsonb_array_elements(pending)) s(v);
-			PERFORM @extschema@._llama_job_settle(job, failed);
+			PERFORM @extschema@._llama_job_settle(job, @extschema@._llama_keys_except(failed,
+				@extschema@._llama_enrich_execute(path, texts.pending_rows, failed)));
 		END IF;
 	END IF;
 	IF j.rows_total IS NULL THEN
 		/* A condition may ask the model: not only to count. */
 		IF j.spec->>'where_clause' IS NULL THEN
-			EXECUTE 'SELECT pg_catalog.count(*) ' || texts.rows_to_do INTO total;
+			total := @extschema@._llama_enrich_execute(path, texts.count_rows, NULL::jsonb);
 		ELSE
-			EXECUTE 'EXPLAIN (FORMAT JSON) SELECT ' || texts.rows_to_do INTO plan;
-			total := (plan->0->'Plan'->>'Plan Rows')::bigint;
+			total := least((@extschema@._llama_enrich_execute(path, texts.estimate_rows, NULL::jsonb)
+				->0->'Plan'->>'Plan Rows')::numeric, 1e18);
 		END IF;
 		UPDATE @extschema@.llama_jobs SET rows_total = total,
 			total_is_estimate = j.spec->>'where_clause' IS NOT NULL WHERE id = job;
 	END IF;
+END $$;
+COMMENT ON FUNCTION _llama_enrich_prepare(bigint, text) IS 'internal: what comes before the first batch';
+
+/*
+ * These procedures commit, so they cannot have a search_path of their own: they
+ * call, with arguments of the very types, and nothing else.
+ */
+
+CREATE PROCEDURE _llama_enrich_run(job bigint) LANGUAGE plpgsql AS $$
+#variable_conflict use_variable
+DECLARE
+	path text := pg_catalog.current_setting('search_path'::pg_catalog.text);
+	step record;
+	started timestamptz;
+	pause double precision;
+BEGIN
+	PERFORM @extschema@._llama_enrich_prepare(job, path);
 	LOOP
 		COMMIT;
 		SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 		started := pg_catalog.clock_timestamp();
-		SELECT * INTO step FROM @extschema@._llama_enrich_step(job, texts);
+		SELECT * INTO step FROM @extschema@._llama_enrich_step(job, path);
 		COMMIT;
 		EXIT WHEN step.finished;
-
-		pause := @extschema@._llama_job_pause(step.rows_done,
-			extract(epoch FROM pg_catalog.clock_timestamp() - started), (j.options->>'rows_per_second')::double precision);
-		IF step.wait THEN
-			pause := pause + lock_pause;
-			lock_pause := least(lock_pause * 2, 5);
-		ELSIF step.rows_done > 0 THEN
-			lock_pause := 0.1;
-		END IF;
-		/* In pieces, each with a snapshot of its own, not to keep back vacuum. */
-		WHILE pause > 0 LOOP
-			PERFORM pg_catalog.pg_sleep(least(pause, 0.5));
-			pause := pause - 0.5;
+		LOOP
+			pause := @extschema@._llama_job_pause(step.rows_done, started, step.rows_per_second, step.lock_pause);
+			EXIT WHEN pause IS NULL;
+			PERFORM pg_catalog.pg_sleep(pause);
 		END LOOP;
 	END LOOP;
 END $$;
 COMMENT ON PROCEDURE _llama_enrich_run(bigint) IS 'internal: the procedure of jobs of the kind enrich';
 
+CREATE FUNCTION _llama_job_take(job bigint) RETURNS text LANGUAGE sql VOLATILE
+BEGIN ATOMIC
+	UPDATE llama_jobs j SET state = 'running', run_started_at = pg_catalog.clock_timestamp(),
+		run_rows = 0, run_tokens = 0, updated_at = pg_catalog.clock_timestamp(), sqlstate = NULL, message = NULL
+	WHERE j.id OPERATOR(pg_catalog.=) _llama_job_take.job AND j.owner OPERATOR(pg_catalog.=) _llama_me()
+		AND j.state IN ('queued', 'running')
+	RETURNING j.kind;
+END;
+COMMENT ON FUNCTION _llama_job_take(bigint) IS 'internal: the job runs; its kind, NULL when it is cancelled or gone';
+
+CREATE FUNCTION _llama_job_done(job bigint) RETURNS void LANGUAGE sql VOLATILE
+BEGIN ATOMIC
+	UPDATE llama_jobs j SET state = 'done', finished_at = pg_catalog.clock_timestamp()
+	WHERE j.id OPERATOR(pg_catalog.=) _llama_job_done.job AND j.state OPERATOR(pg_catalog.=) 'running';
+END;
+COMMENT ON FUNCTION _llama_job_done(bigint) IS 'internal: the job has ended, unless it was cancelled';
+
 CREATE PROCEDURE _llama_job_run(job bigint) LANGUAGE plpgsql AS $$
-#variable_conflict use_variable
 DECLARE
 	kind text;
 BEGIN
 	PERFORM @extschema@._llama_job_attach(job);
-	UPDATE @extschema@.llama_jobs j SET state = 'running', run_started_at = pg_catalog.clock_timestamp(),
-		run_rows = 0, run_tokens = 0, updated_at = pg_catalog.clock_timestamp(), sqlstate = NULL, message = NULL
-	WHERE j.id = job AND j.owner = @extschema@._llama_me() AND j.state IN ('queued', 'running')
-	RETURNING j.kind INTO kind;
+	kind := @extschema@._llama_job_take(job);
 	COMMIT;
 	CASE kind
 		WHEN 'enrich' THEN
@@ -1698,8 +1890,7 @@ BEGIN
 		ELSE
 			NULL;		-- cancelled, or gone
 	END CASE;
-	UPDATE @extschema@.llama_jobs j SET state = 'done', finished_at = pg_catalog.clock_timestamp()
-	WHERE j.id = job AND j.state = 'running';
+	PERFORM @extschema@._llama_job_done(job);
 	COMMIT;
 	PERFORM @extschema@._llama_job_detach();
 END $$;
@@ -1716,9 +1907,9 @@ CREATE PROCEDURE llama_enrich(
 DECLARE
 	job bigint;
 BEGIN
-	PERFORM @extschema@._llama_refuse_transaction_block('llama_enrich');
+	PERFORM @extschema@._llama_refuse_transaction_block('llama_enrich'::pg_catalog.text);
 	job := @extschema@._llama_enrich_define(target, assignments, where_clause, batch_rows,
-		rows_per_second, retry_errors, false);
+		rows_per_second, retry_errors, false, pg_catalog.current_setting('search_path'::pg_catalog.text));
 	COMMIT;
 	CALL @extschema@._llama_job_run(job);
 END $$;
@@ -1732,20 +1923,9 @@ CREATE FUNCTION llama_enrich_start(
 	batch_rows integer DEFAULT NULL,
 	rows_per_second double precision DEFAULT NULL,
 	retry_errors boolean DEFAULT NULL)
-	RETURNS bigint LANGUAGE plpgsql VOLATILE AS $$
-DECLARE
-	job bigint;
-BEGIN
-	IF NOT (SELECT r.rolcanlogin FROM pg_catalog.pg_roles r WHERE r.oid = @extschema@._llama_me()::oid) THEN
-		RAISE EXCEPTION 'role "%" is not permitted to log in', CURRENT_USER
-			USING ERRCODE = 'invalid_authorization_specification',
-				DETAIL = 'A background job is connected as its owner.', HINT = 'Use CALL llama_enrich.';
-	END IF;
-	job := @extschema@._llama_enrich_define(target, assignments, where_clause, batch_rows,
-		rows_per_second, retry_errors, true);
-	PERFORM @extschema@._llama_job_wake();
-	RETURN job;
-END $$;
+	RETURNS bigint LANGUAGE sql VOLATILE
+	RETURN _llama_enrich_define(target, assignments, where_clause, batch_rows, rows_per_second, retry_errors,
+		true, pg_catalog.current_setting('search_path'));
 COMMENT ON FUNCTION llama_enrich_start(regclass, text, text, integer, float8, boolean) IS
 	'llama_enrich in the background, by a worker with the caller''s role and search_path, from the commit on and also after a restart of the server; the job''s number; 28000 for a role that cannot log in';
 
@@ -1835,48 +2015,59 @@ END $$;
 COMMENT ON FUNCTION llama_job_forget(bigint) IS
 	'remove a job of one''s own that is at its end, and its errors; 55006 while it is to run, 42704 no such job, 42501 another''s';
 
-/* What background workers and the launcher call. */
+/*
+ * What background workers and the launcher call.  The launcher looks as a
+ * superuser: nothing here is looked for by name when it runs (a view, and bodies
+ * that were parsed when they were made), and it calls by exact signature.  It
+ * looks at each job in a subtransaction, as owners may write nearly all of a job's
+ * row, and may hold it locked.
+ */
 
-CREATE FUNCTION _llama_jobs_due(no_room boolean, OUT job bigint, OUT role oid, OUT at timestamptz)
-	RETURNS SETOF record LANGUAGE plpgsql VOLATILE
-	SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-	/* Those that the launcher could not start last time have not been tried. */
-	IF no_room THEN
-		UPDATE @extschema@.llama_jobs j SET attempts = 0, not_before = NULL, sqlstate = '53400',
-			message = 'waiting for a free process: max_worker_processes is reached'
-		WHERE j.background AND j.state IN ('queued', 'running')
-			AND NOT EXISTS (SELECT FROM @extschema@._llama_jobs_attached() a WHERE a.job = j.id AND a.role = j.owner);
-	END IF;
-	/* What can never run has failed. */
-	UPDATE @extschema@.llama_jobs j SET state = 'failed', finished_at = clock_timestamp(),
-		sqlstate = x.why[1], message = x.why[2]
-	FROM (SELECT l.id, CASE WHEN r.oid IS NULL THEN ARRAY['42704', 'the owner of the job does not exist any more']
-				WHEN NOT r.rolcanlogin THEN ARRAY['28000', format('role "%s" is not permitted to log in', r.rolname)]
-				WHEN NOT has_database_privilege(r.oid, current_database(), 'CONNECT')
-					THEN ARRAY['42501', format('role "%s" may not connect to the database', r.rolname)]
-				WHEN c.oid IS NULL THEN ARRAY['42P01', 'the table does not exist any more']
-				WHEN l.attempts >= 8 THEN ARRAY[coalesce(l.sqlstate, '57P01'),
-					concat_ws(': ', format('given up after %s attempts without a finished batch', l.attempts), l.message)]
-			END AS why
-		FROM @extschema@.llama_jobs l LEFT JOIN pg_roles r ON r.oid = l.owner::oid
-			LEFT JOIN pg_class c ON c.oid = l.target::oid
-		WHERE l.background AND l.state IN ('queued', 'running')) x
-	WHERE j.id = x.id AND x.why IS NOT NULL
-		AND NOT EXISTS (SELECT FROM @extschema@._llama_jobs_attached() a WHERE a.job = j.id AND a.role = j.owner);
-	RETURN QUERY SELECT j.id, j.owner::oid, coalesce(j.not_before, j.created_at)
-	FROM @extschema@.llama_jobs j
+CREATE VIEW _llama_jobs_due WITH (security_invoker = true) AS
+	SELECT j.id AS job, j.owner::oid AS role, greatest(j.not_before, j.created_at) AS at
+	FROM llama_jobs j
 	WHERE j.background AND j.state IN ('queued', 'running')
-		AND NOT EXISTS (SELECT FROM @extschema@._llama_jobs_attached() a WHERE a.job = j.id AND a.role = j.owner)
+		AND NOT EXISTS (SELECT FROM _llama_jobs_attached() a WHERE a.job = j.id AND a.role = j.owner::oid)
 	ORDER BY 3, 1;
-END $$;
-COMMENT ON FUNCTION _llama_jobs_due(boolean) IS
-	'internal: background jobs that nobody does, and when to start a worker; no_room: there was no free process last time';
+COMMENT ON VIEW _llama_jobs_due IS 'internal: background jobs that nobody does, and when to start a worker';
+
+CREATE FUNCTION _llama_job_look(job bigint, no_room boolean) RETURNS boolean LANGUAGE sql VOLATILE
+BEGIN ATOMIC
+	SELECT FROM llama_jobs j WHERE j.id = job FOR NO KEY UPDATE NOWAIT;
+	UPDATE llama_jobs j SET
+		/* What can never run has failed. */
+		state = CASE WHEN x.why IS NULL THEN j.state ELSE 'failed' END,
+		finished_at = CASE WHEN x.why IS NOT NULL THEN pg_catalog.clock_timestamp() END,
+		/* What the launcher could not start last time has not been tried. */
+		attempts = CASE WHEN x.why IS NULL THEN 0 ELSE j.attempts END,
+		not_before = CASE WHEN x.why IS NOT NULL THEN j.not_before END,
+		sqlstate = coalesce(x.why[1], '53400'),
+		message = coalesce(x.why[2], 'waiting for a free process: max_worker_processes is reached')
+	FROM (SELECT l.id, CASE WHEN r.oid IS NULL THEN ARRAY['42704', 'the owner of the job does not exist any more']
+				WHEN NOT r.rolcanlogin
+					THEN ARRAY['28000', pg_catalog.format('role "%s" is not permitted to log in', r.rolname)]
+				WHEN NOT pg_catalog.has_database_privilege(r.oid, d.oid, 'CONNECT')
+					THEN ARRAY['42501', pg_catalog.format('role "%s" may not connect to the database', r.rolname)]
+				WHEN c.oid IS NULL THEN ARRAY['42P01', 'the table does not exist any more']
+				WHEN l.attempts >= 8 THEN ARRAY[coalesce(l.sqlstate, '57P01'), pg_catalog.concat_ws(': ',
+					pg_catalog.format('given up after %s attempts without a finished batch', l.attempts),
+					pg_catalog.left(l.message, 1000))]
+			END AS why
+		FROM llama_jobs l JOIN pg_catalog.pg_database d ON d.datname = pg_catalog.current_database()
+			LEFT JOIN pg_catalog.pg_roles r ON r.oid = l.owner::oid
+			LEFT JOIN pg_catalog.pg_class c ON c.oid = l.target::oid
+		WHERE l.id = job) x
+	WHERE j.id = x.id AND (x.why IS NOT NULL OR no_room);
+	SELECT EXISTS (SELECT FROM llama_jobs j WHERE j.id = job AND j.background AND j.state IN ('queued', 'running'));
+END;
+COMMENT ON FUNCTION _llama_job_look(bigint, boolean) IS
+	'internal: may the job run? no_room: there was no free process last time; 55P03 when somebody has locked its row';
 
 CREATE FUNCTION _llama_job_note_start(job bigint) RETURNS void LANGUAGE sql VOLATILE
 BEGIN ATOMIC
 	UPDATE llama_jobs SET attempts = attempts + 1,
-		not_before = pg_catalog.clock_timestamp() + least(pg_catalog.power(2, attempts), 60) * interval '1 second'
+		not_before = pg_catalog.clock_timestamp()
+			+ least(pg_catalog.power(2, least(attempts, 6)), 60) * interval '1 second'
 	WHERE id = job;
 END;
 COMMENT ON FUNCTION _llama_job_note_start(bigint) IS
@@ -1888,7 +2079,7 @@ BEGIN ATOMIC
 		state = coalesce(n.state, j.state),
 		finished_at = CASE WHEN n.state IS NOT NULL THEN pg_catalog.clock_timestamp() END,
 		sqlstate = _llama_job_note_error.sqlstate,
-		message = _llama_job_note_error.message
+		message = pg_catalog.left(_llama_job_note_error.message, 1000)
 	FROM (SELECT CASE
 			WHEN _llama_job_note_error.sqlstate = '57014' THEN 'cancelled'
 			WHEN pg_catalog.left(_llama_job_note_error.sqlstate, 2) NOT IN ('08', '40', '53', '57', '58')
@@ -1908,6 +2099,10 @@ COMMENT ON VIEW llama_job_errors IS
 	'rows that jobs could not do, by primary key (else ctid and xmin), and why; retry: the job comes back to it';
 GRANT SELECT ON llama_job_errors TO PUBLIC;
 
+CREATE FUNCTION _llama_time_left(seconds double precision) RETURNS interval LANGUAGE sql IMMUTABLE PARALLEL SAFE
+	RETURN CASE WHEN seconds BETWEEN 0 AND 1e11::double precision THEN pg_catalog.make_interval(secs => seconds) END;
+COMMENT ON FUNCTION _llama_time_left(float8) IS 'internal: as an interval, NULL for more than 3,000 years';
+
 CREATE VIEW llama_progress WITH (security_invoker = true) AS
 	SELECT j.id AS job, a.pid, j.kind, j.owner, j.target,
 		   CASE WHEN j.state IN ('queued', 'running') AND a.pid IS NULL
@@ -1921,12 +2116,12 @@ CREATE VIEW llama_progress WITH (security_invoker = true) AS
 		   j.run_rows / t.seconds AS rows_per_second,
 		   j.run_tokens / t.seconds AS tokens_per_second,
 		   CASE WHEN a.pid IS NOT NULL AND j.run_rows > 0
-				THEN pg_catalog.make_interval(secs => greatest(j.rows_total - j.rows_done - e.failed, 0) * t.seconds / j.run_rows)
+				THEN _llama_time_left(greatest(j.rows_total::float8 - j.rows_done - e.failed, 0) * t.seconds / j.run_rows)
 				END AS time_left,
 		   j.created_at, j.run_started_at AS started_at, j.updated_at, j.finished_at, j.sqlstate, j.message
 	FROM llama_jobs j
 		 LEFT JOIN _llama_jobs_attached() a ON a.job = j.id AND a.role = j.owner::oid
-		 CROSS JOIN LATERAL (SELECT nullif(extract(epoch FROM j.updated_at - j.run_started_at), 0)::float8 AS seconds) t
+		 CROSS JOIN LATERAL (SELECT nullif(extract(epoch FROM j.updated_at) - extract(epoch FROM j.run_started_at), 0)::float8 AS seconds) t
 		 CROSS JOIN LATERAL (
 			SELECT pg_catalog.count(*) FILTER (WHERE NOT r.retry) AS failed,
 				   pg_catalog.count(*) FILTER (WHERE r.retry) AS locked
@@ -1934,7 +2129,7 @@ CREATE VIEW llama_progress WITH (security_invoker = true) AS
 	UNION ALL
 	SELECT NULL, p.pid, 'statement', p.usesysid::regrole, NULL, 'running',
 		   p.rows_done, p.rows_total, true, NULL, NULL, p.rows_per_second, p.tokens_per_second,
-		   pg_catalog.make_interval(secs => p.seconds_left),
+		   _llama_time_left(p.seconds_left),
 		   NULL, p.started_at, NULL, NULL, NULL, NULL
 	FROM llama_progress_statements() p
 	WHERE p.datid = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())

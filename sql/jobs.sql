@@ -174,7 +174,7 @@ RESET ROLE;
 GRANT SELECT, UPDATE (p) ON items TO regress_llama3_a;
 SET ROLE regress_llama3_a;
 CALL llama_enrich('items', 'p = 1, q = 1');
-CALL llama_enrich('items', 'p = 1', 'id < 5');
+CALL llama_enrich('items', 'p = 1', 'id < 50');
 RESET ROLE;
 GRANT INSERT ON audit TO regress_llama3_a;
 SET ROLE regress_llama3_a;
@@ -216,6 +216,34 @@ INSERT INTO llama_job_rows (job, row_key, sqlstate, message, retry) VALUES (:job
 DELETE FROM llama_jobs;
 BEGIN; LOCK TABLE llama_jobs IN SHARE MODE; ROLLBACK;
 BEGIN; LOCK TABLE llama_job_rows IN SHARE MODE; ROLLBACK;
+-- nor writes into his own what the launcher, or the views of others, could stumble over
+INSERT INTO llama_jobs (kind, owner, target, spec, options, settings, background)
+VALUES ('enrich', 'regress_llama3_b', 'items', '{}', '{}', '{}', false) RETURNING id AS mine \gset
+UPDATE llama_jobs SET attempts = -2000 WHERE id = :mine;
+UPDATE llama_jobs SET attempts = 2147483647 WHERE id = :mine;
+UPDATE llama_jobs SET not_before = 'infinity' WHERE id = :mine;
+UPDATE llama_jobs SET updated_at = '-infinity' WHERE id = :mine;
+UPDATE llama_jobs SET run_started_at = 'infinity' WHERE id = :mine;
+UPDATE llama_jobs SET finished_at = 'infinity' WHERE id = :mine;
+UPDATE llama_jobs SET rows_done = -9223372036854775808 WHERE id = :mine;
+UPDATE llama_jobs SET rows_total = -1 WHERE id = :mine;
+UPDATE llama_jobs SET run_rows = -1 WHERE id = :mine;
+UPDATE llama_jobs SET run_tokens = -1 WHERE id = :mine;
+UPDATE llama_jobs SET sqlstate = 'many of them' WHERE id = :mine;
+UPDATE llama_jobs SET message = repeat('x', 2001) WHERE id = :mine;
+-- what may be written gives no error, but may give no time
+SELECT _llama_job_attach(:mine);
+UPDATE llama_jobs SET state = 'running', rows_total = 9223372036854775807, run_rows = 1, run_tokens = 9223372036854775807,
+	run_started_at = '4713-01-01 BC', updated_at = '294276-01-01' WHERE id = :mine;
+SELECT rows_total, rows_per_second > 0 AS rate, tokens_per_second > 0 AS tokens, time_left FROM llama_progress WHERE job = :mine;
+UPDATE llama_jobs SET rows_done = 9223372036854775807, rows_total = 0 WHERE id = :mine;
+INSERT INTO llama_job_rows (job, row_key, sqlstate, message, retry) SELECT :mine, to_jsonb(i), '22000', 'x', false FROM generate_series(1, 3) i;
+SELECT rows_total, time_left FROM llama_progress WHERE job = :mine;
+UPDATE llama_jobs SET rows_done = 1000, rows_total = 8200, run_rows = 500, run_started_at = now(), updated_at = now() + interval '1 minute' WHERE id = :mine;
+SELECT rows_failed, time_left FROM llama_progress WHERE job = :mine;
+SELECT _llama_job_detach();
+UPDATE llama_jobs SET state = 'cancelled' WHERE id = :mine;
+SELECT llama_job_forget(:mine);
 RESET ROLE;
 SELECT llama_job_cancel(-1);
 SELECT llama_job_cancel(NULL);
@@ -234,6 +262,45 @@ SET ROLE regress_llama3_a;
 CALL llama_enrich('items', 'p = 2', batch_rows => 7);
 RESET ROLE;
 SELECT count(p), max(id) FILTER (WHERE p = 2) FROM items;
+-- rows that may be seen but not be updated are no locked ones, and what a policy or
+-- a trigger says of a row is the row's error, though it is called a privilege
+CREATE TABLE shared (id int PRIMARY KEY, v int);
+CREATE TABLE shared_heap (id int, v int);
+INSERT INTO shared SELECT generate_series(1, 60);
+INSERT INTO shared_heap TABLE shared;
+CREATE FUNCTION only_some() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	IF NEW.id IN (40, 50) THEN RAISE insufficient_privilege USING MESSAGE = 'not this one'; END IF;
+	RETURN NEW;
+END $$;
+CREATE TRIGGER only_some BEFORE UPDATE ON shared FOR EACH ROW EXECUTE FUNCTION only_some();
+ALTER TABLE shared ENABLE ROW LEVEL SECURITY;
+CREATE POLICY seen ON shared FOR SELECT USING (true);
+CREATE POLICY changed ON shared FOR UPDATE USING (id % 20 <> 3 AND id > 25) WITH CHECK (v <> 30);
+ALTER TABLE shared_heap ENABLE ROW LEVEL SECURITY;
+CREATE POLICY seen ON shared_heap FOR SELECT USING (true);
+CREATE POLICY changed ON shared_heap FOR UPDATE USING (id > 3);
+GRANT SELECT, UPDATE (v) ON shared, shared_heap TO regress_llama3_a;
+SET ROLE regress_llama3_a;
+SET statement_timeout = '1min';
+CALL llama_enrich('shared', 'v = id', batch_rows => 25);
+CALL llama_enrich('shared_heap', 'v = id');
+RESET statement_timeout;
+SELECT target, state, rows_done, rows_failed, rows_locked FROM llama_progress WHERE target::text LIKE 'shared%' ORDER BY job;
+SELECT row_key, sqlstate, message, retry FROM llama_job_errors WHERE target = 'shared'::regclass AND (row_key->>'id')::int > 22 ORDER BY row_key;
+SELECT count(*), min(sqlstate), min(message) FROM llama_job_errors WHERE target = 'shared_heap'::regclass;
+-- a privilege that is missing for all rows is none of a row's
+RESET ROLE;
+ALTER TABLE shared DISABLE TRIGGER only_some;
+UPDATE shared SET v = NULL;
+REVOKE UPDATE ON shared FROM regress_llama3_a;
+GRANT UPDATE (id) ON shared TO regress_llama3_a;
+SET ROLE regress_llama3_a;
+SELECT job FROM llama_progress WHERE target = 'shared'::regclass \gset
+UPDATE llama_jobs SET state = 'queued', resume_at = NULL WHERE id = :job;
+CALL _llama_job_run(:job);
+SELECT count(*) FROM llama_job_errors WHERE message LIKE '%permission denied%';
+RESET ROLE;
 
 -- a search path with other things under the names that are used
 CREATE SCHEMA trap;

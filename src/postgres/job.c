@@ -32,10 +32,12 @@
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/lmgr.h"
 #include "storage/proc.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 
 #include "job.h"
 #include "shmem.h"
@@ -48,6 +50,7 @@ PG_FUNCTION_INFO_V1(llama_job_rate);
 PG_FUNCTION_INFO_V1(llama_job_wake);
 PG_FUNCTION_INFO_V1(llama_jobs_attached);
 PG_FUNCTION_INFO_V1(llama_job_signal);
+PG_FUNCTION_INFO_V1(llama_job_target);
 
 /* This process's slot; NULL while it does no job. */
 static LlamaJobSlot *attached = NULL;
@@ -355,4 +358,32 @@ llama_job_signal(PG_FUNCTION_ARGS)
 		(void) kill(slot->pid, SIGINT);
 	LWLockRelease(llama_shared->jobs_lock);
 	PG_RETURN_BOOL(found);
+}
+
+/*
+ * A job names its table by OID.  Between the making of a statement with its name
+ * and the statement's own lock another table could take that name, so it is
+ * locked first, as UPDATE does, by who may UPDATE something of it.
+ */
+Datum
+llama_job_target(PG_FUNCTION_ARGS)
+{
+	Oid			table = PG_GETARG_OID(0);
+	char	   *name = get_rel_name(table);
+
+	if (name != NULL &&
+		pg_class_aclcheck(table, GetUserId(), ACL_UPDATE) != ACLCHECK_OK &&
+		pg_attribute_aclcheck_all(table, GetUserId(), ACL_UPDATE, ACLMASK_ANY) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, name);
+	if (name != NULL)
+	{
+		LockRelationOid(table, RowExclusiveLock);
+		name = get_rel_name(table);
+	}
+	if (name == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("the table does not exist any more")));
+	PG_RETURN_TEXT_P(cstring_to_text(quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)),
+																name)));
 }

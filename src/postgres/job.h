@@ -41,6 +41,14 @@ extern int	llama_jobs_in_background(void);
 /* Quoted name of the extension's schema, NULL if it is not there; in SPI. */
 extern char *llama_extension_schema(void);
 
+/*
+ * Call an internal function, by the types of its arguments: an overload that
+ * somebody else has put beside it is never called instead, nor keeps it from being
+ * called.  Returns 0 for NULL.
+ */
+extern Datum llama_call_internal(const char *schema, const char *signature, int n_args,
+								 const Datum *args);
+
 /* Start a worker; false when the server has no room for another process. */
 extern bool llama_job_start(int64 job, Oid database, Oid role);
 

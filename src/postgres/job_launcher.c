@@ -40,6 +40,7 @@
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 
 #include "job.h"
@@ -50,12 +51,15 @@ PGDLLEXPORT void llama3_launcher_main(Datum arg);
 PGDLLEXPORT void llama3_job_scan_main(Datum arg);
 
 /*
- * How soon to look again for jobs for which there was no process, as nobody
- * tells us when somebody else's process ends; and for those that wait for their
+ * How soon to look again for jobs for which there was no process or whose rows
+ * were locked, as nobody tells us when that ends; and for those that wait for their
  * turn, which they are told, to be sure.
  */
 #define LLAMA_JOB_ROOM_MS		5000
 #define LLAMA_JOB_TURN_MS		60000
+
+/* The launcher sleeps no longer at once, which is within the range of a timeout. */
+#define LLAMA_LAUNCHER_NAP_MS	3600000
 
 /* ----------------------------------------------------------------
  *		The launcher
@@ -258,7 +262,7 @@ llama3_launcher_main(Datum arg)
 			continue;
 		}
 		if (next != 0)
-			timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next);
+			timeout = Min(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next), LLAMA_LAUNCHER_NAP_MS);
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (timeout >= 0 ? WL_TIMEOUT : 0),
 						 timeout, PG_WAIT_EXTENSION);
@@ -281,59 +285,136 @@ llama3_launcher_main(Datum arg)
  * ----------------------------------------------------------------
  */
 
-/* Pass a job to the launcher; false when there is no room for more at once. */
-static bool
-pass_job(int64 job, Oid role, int room)
+/* What a scan looks with. */
+typedef struct JobScan
 {
-	bool		passed = false;
+	const char *schema;
+	TimestampTz now;
+	int			room;			/* so many jobs can be started at once */
+	bool		no_room;		/* last time there was no process for one */
+} JobScan;
 
-	LWLockAcquire(llama_shared->jobs_lock, LW_EXCLUSIVE);
-	if (llama_shared->n_job_starts < Min(room, LLAMA_MAX_JOBS))
-	{
-		llama_shared->job_starts[llama_shared->n_job_starts++] = (LlamaJobStart) {job, role};
-		passed = true;
-	}
+/* A job that is due, as in _llama_jobs_due. */
+typedef struct DueJob
+{
+	int64		job;
+	Oid			role;
+	TimestampTz at;
+} DueJob;
+
+/* Jobs that were passed to the launcher; nobody else passes it some meanwhile. */
+static int
+jobs_passed(void)
+{
+	int			n;
+
+	LWLockAcquire(llama_shared->jobs_lock, LW_SHARED);
+	n = llama_shared->n_job_starts;
 	LWLockRelease(llama_shared->jobs_lock);
-	return passed;
+	return n;
+}
+
+static void
+pass_job(const DueJob *due)
+{
+	LWLockAcquire(llama_shared->jobs_lock, LW_EXCLUSIVE);
+	llama_shared->job_starts[llama_shared->n_job_starts++] = (LlamaJobStart) {due->job, due->role};
+	LWLockRelease(llama_shared->jobs_lock);
+}
+
+/* Pass the job if it is to run now, and note that in its row; false when it has to wait for its turn. */
+static bool
+pass_if_due(const JobScan *scan, const DueJob *due)
+{
+	Datum		args[2] = {Int64GetDatum(due->job), BoolGetDatum(scan->no_room)};
+
+	if (!DatumGetBool(llama_call_internal(scan->schema, "_llama_job_look(bigint,boolean)", 2, args)))
+		return true;
+	if (due->at > scan->now && !scan->no_room)
+	{
+		llama_jobs_due(MyDatabaseId, due->at, false);
+		return true;
+	}
+	if (jobs_passed() >= scan->room)
+		return false;
+	(void) llama_call_internal(scan->schema, "_llama_job_note_start(bigint)", 1, args);
+	pass_job(due);
+	return true;
+}
+
+/*
+ * The same in a subtransaction: whatever a user has made of his job's row, the
+ * jobs of others are looked at, and his again after a while.
+ */
+static bool
+look_at_job(const JobScan *scan, const DueJob *due)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool had_its_turn = true;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		had_its_turn = pass_if_due(scan, due);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		look_again(MyDatabaseId);
+		/* Its owner is changing it. */
+		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+			ereport(LOG,
+					(errcode(error->sqlerrcode),
+					 errmsg("could not look at job " INT64_FORMAT ": %s", due->job, error->message)));
+		FreeErrorData(error);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return had_its_turn;
 }
 
 /* Pass the jobs that are to run now, and note in their rows that they were. */
 static void
 pass_due_jobs(const char *schema)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	JobScan		scan = {.schema = schema, .now = GetCurrentTimestamp()};
 	int			room = llama3_max_jobs - llama_jobs_in_background();
-	Oid			types[1] = {BOOLOID};
-	Datum		values[1];
 	SPITupleTable *due;
 	uint64		n_due;
+	bool		all_had_their_turn = true;
 
+	scan.room = Min(room, LLAMA_MAX_JOBS);
 	LWLockAcquire(llama_shared->jobs_lock, LW_SHARED);
-	values[0] = BoolGetDatum(llama_shared->no_room_for_jobs);
+	scan.no_room = llama_shared->no_room_for_jobs;
 	LWLockRelease(llama_shared->jobs_lock);
-	if (SPI_execute_with_args(psprintf("SELECT job, role, at FROM %s._llama_jobs_due($1)", schema),
-							  1, types, values, NULL, false, 0) != SPI_OK_SELECT)
+
+	if (SPI_execute(psprintf("SELECT job, role, at FROM %s._llama_jobs_due", schema), true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read the jobs over tables");
 	due = SPI_tuptable;
 	n_due = SPI_processed;
 	for (uint64 i = 0; i < n_due; i++)
 	{
 		bool		isnull;
-		int64		job = DatumGetInt64(SPI_getbinval(due->vals[i], due->tupdesc, 1, &isnull));
-		Oid			role = DatumGetObjectId(SPI_getbinval(due->vals[i], due->tupdesc, 2, &isnull));
-		TimestampTz at = DatumGetTimestampTz(SPI_getbinval(due->vals[i], due->tupdesc, 3, &isnull));
+		DueJob		job = {
+			.job = DatumGetInt64(SPI_getbinval(due->vals[i], due->tupdesc, 1, &isnull)),
+			.role = DatumGetObjectId(SPI_getbinval(due->vals[i], due->tupdesc, 2, &isnull)),
+			.at = DatumGetTimestampTz(SPI_getbinval(due->vals[i], due->tupdesc, 3, &isnull))
+		};
 
-		if (at > now)
-			llama_jobs_due(MyDatabaseId, at, false);
-		else if (!pass_job(job, role, room))
-		{
-			llama_jobs_due(MyDatabaseId, TimestampTzPlusMilliseconds(now, LLAMA_JOB_TURN_MS), true);
-			break;
-		}
-		else if (SPI_execute(psprintf("SELECT %s._llama_job_note_start(" INT64_FORMAT ")", schema, job),
-							 false, 0) != SPI_OK_SELECT)
-			elog(ERROR, "could not note the start of a job");
+		all_had_their_turn &= look_at_job(&scan, &job);
+		CHECK_FOR_INTERRUPTS();
 	}
+	if (!all_had_their_turn)
+		llama_jobs_due(MyDatabaseId, TimestampTzPlusMilliseconds(scan.now, LLAMA_JOB_TURN_MS), true);
 }
 
 void

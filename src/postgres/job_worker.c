@@ -83,6 +83,23 @@ llama_extension_schema(void)
 	return SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
 }
 
+Datum
+llama_call_internal(const char *schema, const char *signature, int n_args, const Datum *args)
+{
+	LOCAL_FCINFO(fcinfo, FUNC_MAX_ARGS);
+	FmgrInfo	function;
+	Datum		result;
+
+	fmgr_info(DatumGetObjectId(DirectFunctionCall1(regprocedurein,
+												   CStringGetDatum(psprintf("%s.%s", schema, signature)))),
+			  &function);
+	InitFunctionCallInfoData(*fcinfo, &function, n_args, InvalidOid, NULL, NULL);
+	for (int i = 0; i < n_args; i++)
+		fcinfo->args[i] = (NullableDatum) {.value = args[i]};
+	result = FunctionCallInvoke(fcinfo);
+	return fcinfo->isnull ? (Datum) 0 : result;
+}
+
 /* Run one query about the job, which is its $1; in a transaction of its own. */
 static void
 run_query(const char *query, int n_args, Datum *values, Oid *types, const char *nulls)
@@ -153,7 +170,7 @@ do_job(MemoryContext context)
 	CommitTransactionCommand();
 
 	MemoryContextSwitchTo(context);
-	query = psprintf("CALL %s._llama_job_run(" INT64_FORMAT ")", schema, arguments.job);
+	query = psprintf("CALL %s._llama_job_run('" INT64_FORMAT "'::pg_catalog.int8)", schema, arguments.job);
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	MemoryContextSwitchTo(context);
@@ -166,19 +183,16 @@ do_job(MemoryContext context)
 static void
 note_error(const ErrorData *error)
 {
-	Datum		values[3] = {Int64GetDatum(arguments.job), CStringGetTextDatum(unpack_sql_state(error->sqlerrcode)),
+	Datum		args[3] = {Int64GetDatum(arguments.job), CStringGetTextDatum(unpack_sql_state(error->sqlerrcode)),
 	CStringGetTextDatum(error->message)};
-	Oid			types[3] = {INT8OID, TEXTOID, TEXTOID};
 	char	   *schema;
 
 	StartTransactionCommand();
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	schema = llama_extension_schema();
-	if (schema != NULL &&
-		SPI_execute_with_args(psprintf("SELECT %s._llama_job_note_error($1, $2, $3)", schema),
-							  3, types, values, NULL, false, 0) < 0)
-		elog(ERROR, "could not note how a job ended");
+	if (schema != NULL)
+		(void) llama_call_internal(schema, "_llama_job_note_error(bigint,pg_catalog.text,pg_catalog.text)", 3, args);
 	PopActiveSnapshot();
 	SPI_finish();
 	CommitTransactionCommand();

@@ -2,7 +2,7 @@
 # they live beside other sessions' locks, updates and deletes, and with each
 # other; they are throttled, cancelled, resumed, and end with what they work on.
 #
-# LLAMA3_JOB_ROWS is the number of rows that are killed over (default 6000).
+# LLAMA3_JOB_ROWS is the number of rows that are killed over (default 100000).
 
 use strict;
 use warnings;
@@ -13,8 +13,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Llama3Test;
 
-use constant KILLS => 10;
-my $rows = $ENV{LLAMA3_JOB_ROWS} // 6000;
+my $rows = $ENV{LLAMA3_JOB_ROWS} // 100000;
 my $seed = $ENV{LLAMA3_JOB_SEED} // 20261123;
 
 make_model('least.gguf', qw(--preset tiny --layers 1 --embd 64 --heads 2 --kv-heads 1
@@ -33,11 +32,26 @@ sub progress
 	return sql("SELECT $columns FROM llama_progress WHERE job = $job");
 }
 
+# Wait for as long as the job goes on: what rows take hangs on the machine.
+sub wait_for_job
+{
+	my ($job, $condition) = @_;
+	my ($done, $since) = (-1, time);
+	while (time < $since + $PostgreSQL::Test::Utils::timeout_default)
+	{
+		my ($there, $now) = split /\|/, (eval { progress($job, "$condition, rows_done") } // '|');
+		return 1 if ($there // '') eq 't';
+		($done, $since) = ($now, time) if ($now // $done) != $done;
+		sleep 0.02;
+	}
+	diag("job $job does not come to $condition");
+	return 0;
+}
+
 sub wait_for_state
 {
 	my ($job, $state) = @_;
-	return ok(wait_until("job $job is $state", sub { progress($job, 'state') eq $state }),
-		"job $job becomes $state") || diag(progress($job, '*'));
+	return ok(wait_for_job($job, "state = '$state'"), "job $job becomes $state") || diag(progress($job, '*'));
 }
 
 sub start_job
@@ -90,17 +104,11 @@ sub wait_for_server
 
 srand($seed);
 note("$rows rows, seed $seed");
-make_table('killed', $rows);
-# Throttled, so that it does not end while the server comes back.
-my $job = start_job("'killed', 'v = $answer', batch_rows => " . (1 + int($rows / 100)) . ', rows_per_second => ' . $rows / 9);
-my @victims = ('job', 'engine', 'postmaster', 'session', 'launcher');
-for my $kill (1 .. KILLS)
+
+sub kill_one
 {
-	# Somewhere in the next part of the job.
-	my $from = $rows * ($kill - 1) / (KILLS + 1);
-	wait_until("kill $kill is due", sub { progress($job, "rows_done >= $from AND pid IS NOT NULL") eq 't' })
-	  or BAIL_OUT('the job does not go on: ' . progress($job, '*'));
-	sleep rand(0.2);
+	my ($job, $what) = @_;
+	my @victims = ('job', 'engine', 'postmaster', 'session', 'launcher');
 	my $victim = $victims[rand @victims];
 	my $pid = $victim eq 'job' ? progress($job, 'pid')
 	  : $victim eq 'engine' ? (worker_pids($node))[0]
@@ -108,7 +116,7 @@ for my $kill (1 .. KILLS)
 	  : 0;
 	my $done = progress($job, 'rows_done');
 	my $since = memory_since();
-	note("kill $kill: $victim at $done rows");
+	note("$what: $victim at $done rows");
 	if ($victim eq 'postmaster')
 	{
 		my ($postmaster) = slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
@@ -131,16 +139,54 @@ for my $kill (1 .. KILLS)
 		kill 'KILL', $pid;
 	}
 	# Shared memory is new then; it takes the postmaster a moment to notice.
-	ok(wait_until('the server is there again', sub { memory_since() ne $since }), "kill $kill of $victim: the server is back");
-	cmp_ok(progress($job, 'rows_done'), '>=', $done, "kill $kill of $victim: finished batches stay");
+	ok(wait_until('the server is there again', sub { memory_since() ne $since }), "$what of $victim: the server is back");
+	cmp_ok(progress($job, 'rows_done'), '>=', $done, "$what of $victim: finished batches stay");
 }
-wait_for_state($job, 'done');
-is(progress($job, 'rows_done'), $rows, 'rows were counted once');
-is_complete('killed', 'after ' . KILLS . ' kills');
+
+# Rows that the job has told as failed, by their ids, with the reason.
+sub failed_rows
+{
+	my ($name) = @_;
+	return sql("SELECT t.id, e.sqlstate, e.message, e.retry FROM $name t JOIN llama_job_errors e ON e.target = '$name'::regclass " .
+		"AND e.row_key IN (jsonb_build_object('id', t.id), jsonb_build_object('ctid', t.ctid, 'xmin', t.xmin)) ORDER BY t.id");
+}
+
+# A job over a table, some rows of which fail, that is killed at random points: it
+# ends as the same job over the same table that nobody has disturbed.
+sub kill_job
+{
+	my ($name, $n, $kills, $key) = @_;
+	my $calm = "${name}_calm";
+	my $bad = int($n / 20);
+	my $assignment = "v = $answer / sign(id % $bad)";
+	make_table($_, $n, $key) for $name, $calm;
+	# Throttled, so that it does not end while the server comes back.
+	my $job = start_job("'$name', '$assignment', batch_rows => " . (1 + int($n / 100)) . ', rows_per_second => ' . $n / 9);
+	for my $kill (1 .. $kills)
+	{
+		# Somewhere in the next part of the job.
+		my $from = int($n * ($kill - 1) / ($kills + 1));
+		wait_for_job($job, "rows_done >= $from AND pid IS NOT NULL")
+		  or BAIL_OUT('the job does not go on: ' . progress($job, '*'));
+		sleep rand(0.2);
+		kill_one($job, "$name, kill $kill");
+	}
+	wait_for_state($job, 'done');
+	is(progress($job, 'rows_done, rows_failed, rows_locked'), ($n - 20) . '|20|0', "$name: rows were counted once");
+	is(finish_sql(spawn_sql($node, "CALL llama_enrich('$calm', '$assignment')")), 0, "$name: an undisturbed run");
+	is(sql("SELECT count(*) FROM $name k FULL JOIN $calm c USING (id) WHERE k.v IS DISTINCT FROM c.v"), 0,
+		"$name: the same answers");
+	is(failed_rows($name), failed_rows($calm), "$name: the same rows failed");
+	is(sql("SELECT count(*), count(DISTINCT id) FROM ${name}_audit"), join('|', ($n - 20) x 2), "$name: no row was done twice");
+	is(sql("SELECT count(*) FROM $calm WHERE id % 50 = 7 AND v IS DISTINCT FROM $answer"), 0, "$name: and they are right");
+}
+
+kill_job('killed', $rows, 10, 'PRIMARY KEY');
+kill_job('killed_heap', 6000, 4, '');
 
 # A clean restart, and a session that is killed in a CALL.
 make_table('restarted', 2000);
-$job = start_job("'restarted', 'v = $answer', batch_rows => 50, rows_per_second => 2000");
+my $job = start_job("'restarted', 'v = $answer', batch_rows => 50, rows_per_second => 2000");
 wait_until('some rows are done', sub { progress($job, 'rows_done > 200') eq 't' });
 $node->restart;
 wait_for_state($job, 'done');
@@ -206,7 +252,7 @@ wait_for_state($_, 'done') for @jobs;
 sql("CALL llama_enrich('busy', 'v = $answer, w = ($answer) * 2', 'true')");
 is(sql("SELECT count(*) FROM busy WHERE v IS DISTINCT FROM $answer OR w IS DISTINCT FROM ($answer) * 2"), 0,
 	'two jobs and other writers: every answer is right');
-is(sql('SELECT count(*) FROM llama_job_errors'), 0, 'and no row failed');
+is(sql("SELECT count(*) FROM llama_job_errors WHERE target = 'busy'::regclass"), 0, 'and no row failed');
 
 # Statements are told of, too, until they end.
 $client = spawn_sql($node, "SELECT count(llama_embed(body || i, 4)) FROM killed, generate_series(1, 1000) i");
@@ -223,7 +269,7 @@ is(sql("SELECT count(*) FROM llama_progress WHERE kind = 'statement'"), 0, 'and 
 
 make_table('slow', 1000);
 $job = start_job("'slow', 'v = $answer', batch_rows => 10, rows_per_second => 50");
-wait_until('it runs', sub { progress($job, 'rows_done > 0') eq 't' });
+wait_for_job($job, 'rows_done > 0');
 ($client = spawn_sql($node, "CALL llama_enrich('slow', 'v = $answer', batch_rows => 20)")) && finish_sql($client);
 is(sqlstate_of($client->{err}), '55006', 'the same job twice is refused');
 is(sql("SELECT llama_job_cancel($job)"), 't', 'a job that pauses is cancelled');
@@ -266,7 +312,7 @@ is(sql('SELECT count(*), count(DISTINCT id) FROM bad_audit'), '495|495', 'the ot
 # What is no row's fault.
 sql('CREATE FUNCTION later(float8) RETURNS float8 LANGUAGE sql AS \'SELECT 1.0::float8\'');
 $job = start_job("'bad', 'w = later(v) ', 'id % 100 > 0', batch_rows => 10, rows_per_second => 100");
-wait_until('it runs', sub { progress($job, 'rows_done > 0') eq 't' });
+wait_for_job($job, 'rows_done > 0');
 sql('DROP FUNCTION later');
 wait_for_state($job, 'failed');
 is(progress($job, 'sqlstate'), '42883', 'an error that is no row\'s ends the job and is told');
@@ -275,20 +321,29 @@ is(progress($job, 'sqlstate'), '42883', 'an error that is no row\'s ends the job
 # Throttle and bounds
 # ----------------------------------------------------------------
 
+make_table($_, 10) for 'second', 'third';
 make_table('slowly', 400);
-$node->append_conf('postgresql.conf', "llama3.job_rows_per_second = 10\nllama3.max_jobs = 1");
+$node->append_conf('postgresql.conf', "llama3.job_rows_per_second = 1\nllama3.max_jobs = 1");
 $node->reload;
-wait_until('the limit is there', sub { sql('SHOW llama3.job_rows_per_second') eq '10' });
-$job = start_job("'slowly', 'v = $answer', batch_rows => 10");
-wait_until('it runs', sub { progress($job, 'rows_done > 0') eq 't' });
-make_table('second', 10);
-my $second = start_job("'second', 'v = $answer'");
+wait_until('the limit is there', sub { sql('SHOW llama3.job_rows_per_second') eq '1' });
+# A pause of minutes after each batch.
+$job = start_job("'slowly', 'v = $answer', batch_rows => 200");
+wait_for_job($job, 'rows_done > 0');
+my ($second, $third) = map { start_job("'$_', 'v = $answer'") } 'second', 'third';
 sleep 1;
 is(progress($second, 'state'), 'queued', 'no more than llama3.max_jobs run');
-cmp_ok(progress($job, 'rows_done'), '<', 400, 'the job is throttled');
+is(progress($job, 'rows_done'), 200, 'the job is throttled');
+# The owner of a job that waits is about to change it.
+$holder = $node->background_psql('postgres');
+$holder->query_safe("BEGIN; UPDATE llama_jobs SET message = 'changed' WHERE id = $second;");
 $node->append_conf('postgresql.conf', 'llama3.job_rows_per_second = 0');
 $node->reload;
 wait_for_state($job, 'done');
+pass('a pause ends when the limit does');
+wait_for_state($third, 'done');
+is(progress($second, 'state'), 'queued', 'a job whose row is locked keeps no other from running');
+$holder->query_safe('ROLLBACK');
+$holder->quit;
 wait_for_state($second, 'done');
 is_complete('slowly', 'throttled');
 $node->append_conf('postgresql.conf', 'llama3.max_jobs = 4');
@@ -306,7 +361,7 @@ sql('GRANT SELECT, UPDATE (v) ON theirs TO clerk', 'GRANT INSERT ON theirs_audit
 	"CREATE FUNCTION public.mine(text) RETURNS float8 LANGUAGE sql AS 'SELECT -1.0::float8'");
 $job = sql('SET ROLE clerk', 'SET search_path = own, public', 'SET llama3.max_tokens = 7',
 	"SELECT llama_enrich_start('theirs', 'v = mine(body) + current_setting(''llama3.max_tokens'')::int', batch_rows => 10, rows_per_second => 100)");
-wait_until('it runs', sub { progress($job, 'rows_done > 0') eq 't' });
+wait_for_job($job, 'rows_done > 0');
 is(sql('SET ROLE other', 'SELECT count(*) FROM llama_progress'), 0, 'others do not see the job');
 $client = spawn_sql($node, "SET ROLE other; SELECT llama_job_cancel($job)");
 finish_sql($client);
@@ -317,10 +372,25 @@ is(sql('SELECT string_agg(DISTINCT who, \' \') FROM theirs_audit'), 'clerk', 'th
 $client = spawn_sql($node, "SET ROLE ghost; SELECT llama_enrich_start('theirs', 'v = 1')");
 finish_sql($client);
 is(sqlstate_of($client->{err}), '28000', 'a role that cannot log in has no background jobs');
+# Others may put functions beside the internal ones: the launcher, a superuser, calls none of them.
+sql('GRANT CREATE ON SCHEMA public TO clerk', 'SET ROLE clerk', 'CREATE TABLE own.caught (who text)',
+	"CREATE FUNCTION own.catch() RETURNS boolean LANGUAGE sql AS 'INSERT INTO own.caught VALUES (current_user) RETURNING true'",
+	(map { "CREATE FUNCTION public._llama_job_$_ RETURNS boolean LANGUAGE sql AS 'SELECT own.catch()'" }
+		'note_start(integer)', 'note_start(bigint, boolean DEFAULT true)', 'look(integer, boolean)', 'look(bigint, boolean, text DEFAULT NULL)',
+		'note_error(integer, text, text)'),
+	"CREATE PROCEDURE public._llama_job_run(integer) LANGUAGE sql AS 'SELECT own.catch()'",
+	"CREATE FUNCTION public._llama_jobs_due(boolean, text DEFAULT NULL) RETURNS TABLE (job bigint, role oid, at timestamptz) " .
+	"LANGUAGE sql AS 'SELECT 1, 10, now() FROM own.catch()'");
+make_table('guarded', 30);
+$job = start_job("'guarded', 'v = $answer', batch_rows => 10");
+wait_for_state($job, 'done');
+is(sql('SELECT count(*) FROM own.caught'), 0, 'overloads of internal functions are not called');
+sql("DO \$\$ DECLARE f regprocedure; BEGIN FOR f IN SELECT oid FROM pg_proc WHERE proowner = 'clerk'::regrole AND pronamespace = 'public'::regnamespace " .
+	'LOOP EXECUTE format(\'DROP ROUTINE %s\', f); END LOOP; END $$');
 # The role cannot log in any more.
 sql('UPDATE theirs SET v = NULL');
 $job = sql('SET ROLE clerk', "SELECT llama_enrich_start('theirs', 'v = 2', batch_rows => 1, rows_per_second => 20)");
-wait_until('it runs', sub { progress($job, 'rows_done > 0') eq 't' });
+wait_for_job($job, 'rows_done > 0');
 sql('ALTER ROLE clerk NOLOGIN', "SELECT pg_terminate_backend(pid) FROM llama_progress WHERE job = $job");
 wait_for_state($job, 'failed');
 is(progress($job, 'sqlstate'), '28000', 'a role that may not log in any more ends it');
@@ -332,10 +402,30 @@ is(progress($job, 'sqlstate'), '28000', 'a role that may not log in any more end
 my $endless = "'v = $answer', batch_rows => 1, rows_per_second => 20";
 make_table('dropped', 1000);
 $job = start_job("'dropped', $endless");
-wait_until('it runs', sub { progress($job, 'rows_done > 0') eq 't' });
+wait_for_job($job, 'rows_done > 0');
 sql('DROP TABLE dropped');
 wait_for_state($job, 'failed');
-like(progress($job, 'sqlstate'), qr/^42/, 'a table that is dropped ends the job');
+is(progress($job, 'sqlstate, message'), '42P01|the table does not exist any more', 'a table that is dropped ends the job');
+
+# Another table gets its name: the job goes on with its own, by whatever name.
+make_table($_, 400) for 'named', 'spare';
+$job = start_job("'named', 'v = $answer', batch_rows => 10, rows_per_second => 200");
+wait_for_job($job, 'rows_done > 0');
+sql('BEGIN', 'ALTER TABLE named RENAME TO before', 'ALTER TABLE spare RENAME TO named', 'COMMIT');
+wait_for_state($job, 'done');
+is(sql('SELECT count(*) FROM named WHERE v IS NOT NULL'), 0, 'another table that got its name is left alone');
+is(sql('SELECT count(*), count(DISTINCT id) FROM named_audit'), '400|400', 'the table that it began with is done');
+# Its key goes, or is another, in the middle.
+sql('CREATE TABLE rekeyed (id int PRIMARY KEY, other int NOT NULL, v int)', 'INSERT INTO rekeyed SELECT i, -i FROM generate_series(1, 400) i');
+$job = start_job("'rekeyed', 'v = id', batch_rows => 10, rows_per_second => 200");
+wait_for_job($job, 'rows_done > 50');
+sql('ALTER TABLE rekeyed DROP CONSTRAINT rekeyed_pkey');
+wait_for_job($job, 'rows_done > 150');
+sql('ALTER TABLE rekeyed ADD PRIMARY KEY (other, id)');
+wait_for_job($job, 'rows_done > 250');
+sql('ALTER TABLE rekeyed RENAME other TO still_other');
+wait_for_state($job, 'done');
+is(sql('SELECT count(v), count(*) FROM rekeyed'), '400|400', 'a key that changes loses no row');
 
 # A database of its own: the extension is dropped, then the database.
 sub in_db
@@ -389,7 +479,7 @@ $node->append_conf('postgresql.conf', "max_worker_processes = 5\nmax_parallel_wo
 $node->restart;
 sql('UPDATE after SET v = NULL', 'TRUNCATE after_audit');
 $job = start_job("'after', 'v = $answer', 'true', batch_rows => 5, rows_per_second => 50");
-wait_until('it runs', sub { progress($job, 'rows_done > 0') eq 't' });
+wait_for_job($job, 'rows_done > 0');
 make_table('waits', 10);
 $second = start_job("'waits', 'v = $answer'");
 wait_for_state($job, 'done');

@@ -24,6 +24,10 @@ for my $workers (qw(on off))
 		CREATE EXTENSION pg_cron;
 		CREATE TABLE tickets AS SELECT i AS id, 'ticket ' || i AS body, NULL::text AS label
 			FROM generate_series(1, 20) i;
+		CREATE TABLE letters AS SELECT id, 'letter ' || id AS body, NULL::float8 AS urgency FROM tickets;
+		ALTER TABLE letters ADD PRIMARY KEY (id);
+		SELECT cron.schedule('urgency', '@reboot',
+			$$CALL llama_enrich('letters', 'urgency = llama_score(body, ''How urgent is it?'', 1, 5)', batch_rows => 6)$$);
 		SELECT cron.schedule('label', '@reboot',
 			$$UPDATE tickets SET label = llama_classify(body, ARRAY['bug', 'praise']) WHERE label IS NULL$$);
 		SELECT cron.schedule('explain', '@reboot',
@@ -34,13 +38,15 @@ for my $workers (qw(on off))
 	$node->restart;
 	ok(wait_until('the jobs have run', sub {
 		$node->safe_psql('postgres', q{SELECT count(*) FROM cron.job_run_details
-			WHERE status IN ('succeeded', 'failed')}) == 2;
+			WHERE status IN ('succeeded', 'failed')}) == 3;
 	}), "background workers $workers: the jobs run") or diag($node->safe_psql('postgres',
 		'SELECT * FROM cron.job_run_details'));
 	is($node->safe_psql('postgres', q{SELECT DISTINCT status FROM cron.job_run_details}), 'succeeded',
 		"background workers $workers: and succeed");
 	is($node->safe_psql('postgres', q{SELECT string_agg(label, ',' ORDER BY id) FROM tickets}), $expected,
 		"background workers $workers: with the answers that everybody gets");
+	is($node->safe_psql('postgres', q{SELECT count(*), bool_and(urgency = llama_score(body, 'How urgent is it?', 1, 5)) FROM letters}),
+		'20|t', "background workers $workers: a job commits its batches");
 	$node->stop;
 }
 

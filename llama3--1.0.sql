@@ -961,6 +961,7 @@ CREATE FUNCTION llama_progress_statements(
 	OUT rows_total bigint,
 	OUT rows_begun bigint,
 	OUT rows_done bigint,
+	OUT rows_failed bigint,
 	OUT calls_made bigint,
 	OUT calls_reused bigint,
 	OUT prompt_tokens bigint,
@@ -985,6 +986,7 @@ COMMENT ON FUNCTION llama_progress_statements() IS
  *						where there is no estimate
  *	rows_begun			of these, rows whose calls were begun
  *	rows_done			and rows whose answers are there
+ *	rows_failed			of these, rows with a NULL that llama3.on_error gave them
  *	calls_made			calls of the statement, of statements inside it and of its
  *						parallel workers; calls_reused cost nothing
  *	prompt_tokens		of finished calls; cached_tokens of them were not computed
@@ -997,7 +999,7 @@ COMMENT ON FUNCTION llama_progress_statements() IS
 CREATE VIEW llama_progress_statements AS
 	SELECT p.pid, p.datid, d.datname, p.usesysid,
 		   pg_catalog.pg_get_userbyid(p.usesysid) AS usename,
-		   p.started_at, p.rows_total, p.rows_begun, p.rows_done,
+		   p.started_at, p.rows_total, p.rows_begun, p.rows_done, p.rows_failed,
 		   p.calls_made, p.calls_reused, p.prompt_tokens, p.cached_tokens, p.generated_tokens,
 		   p.rows_per_second, p.tokens_per_second, p.percent, p.seconds_left
 	FROM llama_progress_statements() p
@@ -2128,7 +2130,7 @@ CREATE VIEW llama_progress WITH (security_invoker = true) AS
 			FROM llama_job_rows r WHERE r.job = j.id AND r.sqlstate <> '00000') e
 	UNION ALL
 	SELECT NULL, p.pid, 'statement', p.usesysid::regrole, NULL, 'running',
-		   p.rows_done, p.rows_total, true, NULL, NULL, p.rows_per_second, p.tokens_per_second,
+		   p.rows_done, p.rows_total, true, p.rows_failed, NULL, p.rows_per_second, p.tokens_per_second,
 		   _llama_time_left(p.seconds_left),
 		   NULL, p.started_at, NULL, NULL, NULL, NULL
 	FROM llama_progress_statements() p

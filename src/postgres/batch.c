@@ -55,6 +55,7 @@
 
 #include "batch.h"
 #include "progress.h"
+#include "row.h"
 
 /* The first rows are read ahead by this many. */
 #define FIRST_ROWS_AHEAD	3
@@ -80,6 +81,7 @@ typedef struct Answer
 	LlamaCall	call;
 	ErrorData  *error;			/* that beginning it raised, or NULL */
 	bool		is_finished;
+	bool		is_given_up;	/* NULL, as llama3.on_error says */
 	bool		isnull;
 	Datum		value;
 } Answer;
@@ -150,7 +152,7 @@ static void
 count(BatchState *state, LlamaCount what, int64 n)
 {
 	state->counts->n[what] += n;
-	if (state->counts_rows || (what != LLAMA_ROWS_BEGUN && what != LLAMA_ROWS_DONE))
+	if (state->counts_rows || what > LLAMA_ROWS_FAILED)
 		llama_progress_add(what, n);
 }
 
@@ -197,6 +199,8 @@ is_error_of_row(int sqlerrcode)
 static void
 begin_answer(const CallSite *site, Answer *answer, const LlamaDigest *question)
 {
+	int64		given_up = llama_calls_given_up;
+
 	PG_TRY();
 	{
 		llama_call_begin(&answer->call, site->kind, answer->context, site->fcinfo,
@@ -213,6 +217,7 @@ begin_answer(const CallSite *site, Answer *answer, const LlamaDigest *question)
 		llama_call_give_up(&answer->call);
 	}
 	PG_END_TRY();
+	answer->is_given_up = llama_calls_given_up > given_up;
 }
 
 /* The answer of the call whose arguments site has, begun now if need be. */
@@ -267,6 +272,7 @@ finish_answer(BatchState *state, Answer *answer)
 {
 	instr_time	start;
 	instr_time	waited;
+	int64		given_up = llama_calls_given_up;
 	MemoryContext old;
 
 	if (answer->error != NULL)
@@ -280,6 +286,7 @@ finish_answer(BatchState *state, Answer *answer)
 	answer->value = llama_call_finish(&answer->call, &answer->isnull);
 	MemoryContextSwitchTo(old);
 	answer->is_finished = true;
+	answer->is_given_up |= llama_calls_given_up > given_up;
 	INSTR_TIME_SET_CURRENT(waited);
 	INSTR_TIME_SUBTRACT(waited, start);
 	count(state, LLAMA_WAIT_USEC, INSTR_TIME_GET_MICROSEC(waited));
@@ -389,12 +396,16 @@ take_row(BatchState *state)
 {
 	TupleTableSlot *slot = state->css.ss.ss_ScanTupleSlot;
 	BatchRow   *row = &state->rows[state->first];
+	bool		failed = false;
 
 	/* First wait: an error leaves the row in the window. */
 	for (int i = 0; i < state->n_sites; i++)
 	{
 		if (row->answers[i] != NULL)
+		{
 			finish_answer(state, row->answers[i]);
+			failed |= row->answers[i]->is_given_up;
+		}
 	}
 
 	state->taken = *row;
@@ -402,6 +413,8 @@ take_row(BatchState *state)
 	state->n_rows--;
 	state->n_taken++;
 	count(state, LLAMA_ROWS_DONE, 1);
+	if (failed)
+		count(state, LLAMA_ROWS_FAILED, 1);
 
 	ExecStoreMinimalTuple(state->taken.tuple, state->row_slot, false);
 	slot_getallattrs(state->row_slot);

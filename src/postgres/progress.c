@@ -153,12 +153,14 @@ copy_entry(LlamaProgress *entry, Statement *copy)
 	copy->rows = entry->rows;
 	SpinLockRelease(&entry->mutex);
 	/* Those that are less than another are read first. */
+	copy->counts[LLAMA_ROWS_FAILED] = pg_atomic_read_u64(&entry->counts[LLAMA_ROWS_FAILED]);
+	pg_read_barrier();
 	copy->counts[LLAMA_ROWS_DONE] = pg_atomic_read_u64(&entry->counts[LLAMA_ROWS_DONE]);
 	copy->counts[LLAMA_CACHED_TOKENS] = pg_atomic_read_u64(&entry->counts[LLAMA_CACHED_TOKENS]);
 	pg_read_barrier();
 	for (int what = 0; what < LLAMA_N_COUNTS; what++)
 	{
-		if (what != LLAMA_ROWS_DONE && what != LLAMA_CACHED_TOKENS)
+		if (what != LLAMA_ROWS_FAILED && what != LLAMA_ROWS_DONE && what != LLAMA_CACHED_TOKENS)
 			copy->counts[what] = pg_atomic_read_u64(&entry->counts[what]);
 	}
 	return copy->pid != 0;
@@ -174,8 +176,8 @@ put_statement(ReturnSetInfo *result, const Statement *statement, TimestampTz now
 	double		total = Max(statement->rows, (double) counts[LLAMA_ROWS_BEGUN]);
 	double		tokens = (double) (counts[LLAMA_PROMPT_TOKENS] + counts[LLAMA_GENERATED_TOKENS]);
 	bool		unknown = statement->rows < 0;
-	Datum		values[16];
-	bool		nulls[16] = {false};
+	Datum		values[17];
+	bool		nulls[17] = {false};
 	int			n = 0;
 
 	values[n++] = Int32GetDatum(statement->pid);
@@ -186,6 +188,7 @@ put_statement(ReturnSetInfo *result, const Statement *statement, TimestampTz now
 	values[n++] = Int64GetDatum((int64) Min(total, 1e18));
 	values[n++] = Int64GetDatum(counts[LLAMA_ROWS_BEGUN]);
 	values[n++] = Int64GetDatum(counts[LLAMA_ROWS_DONE]);
+	values[n++] = Int64GetDatum(counts[LLAMA_ROWS_FAILED]);
 	values[n++] = Int64GetDatum(counts[LLAMA_CALLS_MADE]);
 	values[n++] = Int64GetDatum(counts[LLAMA_CALLS_REUSED] + counts[LLAMA_CALLS_CACHED]);
 	values[n++] = Int64GetDatum(counts[LLAMA_PROMPT_TOKENS]);

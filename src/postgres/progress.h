@@ -15,6 +15,7 @@ typedef enum LlamaCount
 {
 	LLAMA_ROWS_BEGUN = 0,		/* rows whose calls were begun */
 	LLAMA_ROWS_DONE,			/* rows whose calls were finished */
+	LLAMA_ROWS_FAILED,			/* of these, rows with a NULL that llama3.on_error gave */
 	LLAMA_CALLS_MADE,
 	LLAMA_CALLS_REUSED,			/* calls equal to one in flight */
 	LLAMA_CALLS_CACHED,			/* calls that the result cache answered */

@@ -26,6 +26,8 @@
 
 #include "row.h"
 
+int64		llama_calls_given_up = 0;
+
 const LlamaModel *
 llama_model_arg(FunctionCallInfo fcinfo, int arg)
 {
@@ -54,6 +56,8 @@ gives_null(bool pinned)
 void
 llama_row_too_long(const LlamaModel *model)
 {
+	if (gives_null(model->pinned))
+		llama_calls_given_up++;
 	ereport(gives_null(model->pinned) ? WARNING : ERROR,
 			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 			 errmsg("prompt is too long for model \"%s\"", model->name),
@@ -97,6 +101,7 @@ row_error_to_warning(MemoryContext context)
 	MemoryContextSwitchTo(context);
 	error = CopyErrorData();
 	FlushErrorState();
+	llama_calls_given_up++;
 	ereport(WARNING,
 			(errcode(error->sqlerrcode),
 			 errmsg_internal("%s", error->message),

@@ -12,6 +12,9 @@
 #include "llama3.h"
 #include "text.h"
 
+/* Calls of this process that were answered with NULL as llama3.on_error says. */
+extern int64 llama_calls_given_up;
+
 /* The model argument, which is the last of every function. */
 extern const LlamaModel *llama_model_arg(FunctionCallInfo fcinfo, int arg);
 /* That of a pinned form; raises 22023 when it is NULL. */

@@ -23,7 +23,7 @@ $node->safe_psql('postgres', q{
 sub progress
 {
 	my ($columns, @options) = @_;
-	return $node->safe_psql('postgres', "SELECT $columns FROM llama_progress_statements", @options);
+	return $node->safe_psql('postgres', "SELECT $columns FROM llama_progress_statements p", @options);
 }
 sub nobody_runs
 {
@@ -69,6 +69,15 @@ $node->safe_psql('postgres', q{CREATE FUNCTION inner_count(i int) RETURNS bigint
 is(with_cursor("SELECT llama_filter(x, 'a'), inner_count(id) FROM many OFFSET 0", 1, "$rows, calls_made"), '60|4|1|11',
 	'a statement inside of another adds its calls, not its rows');
 is(with_cursor("SELECT inner_count(id) FROM many", 1, 'count(*)'), '0', 'and is gone when it has ended');
+# Rows that llama3.on_error leaves without an answer.
+$node->safe_psql('postgres', "CREATE TABLE long AS SELECT i AS id, repeat('word ', CASE WHEN i % 3 = 0 THEN 5000 ELSE 1 END) || i AS x FROM generate_series(1, 9) i;
+	INSERT INTO long VALUES (10, NULL); ANALYZE long");
+$session->query_safe("SET llama3.on_error = 'null'; SET client_min_messages = error");
+is(with_cursor("SELECT llama_filter(x, 'a'), llama_filter(x, 'b') FROM long", 10, 'rows_done, rows_failed'), '10|3',
+	'rows that failed, of two calls once');
+is(with_cursor("SELECT count(llama_filter(x, 'a')) FROM long WHERE id > 6", 1,
+	'(SELECT s.rows_failed FROM llama_progress s WHERE s.pid = p.pid), rows_failed'), '1|1', 'also in llama_progress');
+$session->query_safe('RESET llama3.on_error; RESET client_min_messages');
 # Estimates that were too low, or are not there.
 $node->safe_psql('postgres', "CREATE TABLE grown AS SELECT 'a' AS x; ANALYZE grown; ALTER TABLE grown SET (autovacuum_enabled = off);
 	INSERT INTO grown SELECT i::text FROM generate_series(1, 200) i");

@@ -69,13 +69,25 @@ l3_answer_mask(L3Sequence *seq, double *polled)
 	}
 }
 
+/*
+ * How many tokens there are to choose from.  An embedding may have more rows
+ * than the vocabulary has tokens, to be a round number; those have no text.
+ */
+static int
+n_choices(const L3Model *model)
+{
+	return (int) (model->tok != NULL ? l3_tokenizer_n_tokens(model->tok) :
+				  model->weights.hp.n_vocab);
+}
+
 void
 l3_answer_sample(L3Sequence *seq, float *logits, int thread)
 {
 	const L3Engine *engine = seq->model->engine;
-	int			n_vocab = (int) seq->model->weights.hp.n_vocab;
+	size_t		n_vocab = seq->model->weights.hp.n_vocab;
 
-	seq->next_token = l3_sample(&engine->kernels, &seq->request.sampling, logits, n_vocab,
+	seq->next_token = l3_sample(&engine->kernels, &seq->request.sampling, logits,
+								n_choices(seq->model),
 								seq->constraint != NULL ?
 								l3_constraint_allowed(seq->constraint) : NULL,
 								seq->tokens, seq->n_known, (uint64_t) seq->n_known,

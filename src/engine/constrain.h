@@ -76,7 +76,7 @@ bool		l3_constraint_ended(const L3Constraint *constraint);
  */
 L3Status	l3_constraint_prepare(L3Constraint *constraint, int32_t remaining, bool stop,
 								  L3Error *err);
-/* What l3_constraint_prepare found: bit id & 63 of word id >> 6 (n_vocab bits). */
+/* What l3_constraint_prepare found: bit id & 63 of word id >> 6 of as many as tokens. */
 const uint64_t *l3_constraint_allowed(const L3Constraint *constraint);
 
 #endif							/* L3_CONSTRAIN_H */

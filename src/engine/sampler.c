@@ -231,11 +231,11 @@ count_survivors(const L3Sampling *s, Ranking *r, float best, double *total)
 
 /* The tokens to choose from, by rising id; a NaN has no rank: no sound model gives one. */
 static int
-list_candidates(const float *logits, int n_vocab, const uint64_t *allowed, L3Candidate *candidates)
+list_candidates(const float *logits, int n_tokens, const uint64_t *allowed, L3Candidate *candidates)
 {
 	int			n = 0;
 
-	for (int first = 0; first < n_vocab; first += 64)
+	for (int first = 0; first < n_tokens; first += 64)
 	{
 		uint64_t	word = allowed != NULL ? allowed[first >> 6] : UINT64_MAX;
 
@@ -243,7 +243,7 @@ list_candidates(const float *logits, int n_vocab, const uint64_t *allowed, L3Can
 		{
 			int			id = first + __builtin_ctzll(word);
 
-			if (id >= n_vocab)
+			if (id >= n_tokens)
 				break;
 			candidates[n].logit = isnan(logits[id]) ? -INFINITY : logits[id];
 			candidates[n++].id = id;
@@ -265,7 +265,7 @@ best_candidate(const L3Candidate *candidates, int n)
 }
 
 int32_t
-l3_sample(const L3Kernels *kernels, const L3Sampling *s, float *logits, int n_vocab,
+l3_sample(const L3Kernels *kernels, const L3Sampling *s, float *logits, int n_tokens,
 		  const uint64_t *allowed, const int32_t *history, int n_history, uint64_t position,
 		  L3Candidate *candidates)
 {
@@ -278,9 +278,9 @@ l3_sample(const L3Kernels *kernels, const L3Sampling *s, float *logits, int n_vo
 	if (s->repeat_penalty != 1)
 		penalise(s, logits, history, n_history);
 	if (s->temperature == 0 && allowed == NULL)
-		return kernels->argmax(logits, n_vocab);
+		return kernels->argmax(logits, n_tokens);
 
-	ranking.n = list_candidates(logits, n_vocab, allowed, candidates);
+	ranking.n = list_candidates(logits, n_tokens, allowed, candidates);
 	if (s->temperature == 0)
 		return best_candidate(candidates, ranking.n);
 	rank_through(&ranking, 0);

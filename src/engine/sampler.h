@@ -15,14 +15,15 @@
 #define L3_REPEAT_WINDOW	64
 
 /*
- * Choose the next token.  logits (n_vocab) are changed by the penalty.
- * allowed: the tokens to choose from (bit id & 63 of word id >> 6), at least
- * one; NULL: all.  It is as if there were no others.  history: the tokens so
- * far, n_history of them; position: where the new one will stand.
- * candidates: scratch of n_vocab entries.
+ * Choose the next token, of n_tokens.  logits are changed by the penalty, which
+ * looks up those of the history too.  allowed: the tokens to choose from (bit
+ * id & 63 of word id >> 6 of n_tokens bits), at least one; NULL: all.  It is as
+ * if there were no others.  history: the tokens so far, n_history of them;
+ * position: where the new one will stand.  candidates: scratch of n_tokens
+ * entries.
  */
 int32_t		l3_sample(const L3Kernels *kernels, const L3Sampling *sampling,
-					  float *logits, int n_vocab, const uint64_t *allowed,
+					  float *logits, int n_tokens, const uint64_t *allowed,
 					  const int32_t *history, int n_history, uint64_t position,
 					  L3Candidate *candidates);
 

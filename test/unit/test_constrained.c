@@ -165,6 +165,40 @@ test_members(const L3Arena *arena)
 	rig_close(&rig);
 }
 
+/*
+ * An embedding may have more rows than the tokenizer has tokens, of whatever
+ * size.  With or without a grammar no answer has any of them in it.
+ */
+static void
+test_padded_rows(uint32_t n_vocab)
+{
+	L3Hparams	hp = fixture_hparams();
+	const L3Arena *arena;
+	Job		   *jobs = make_jobs();
+	Rig			rig;
+	bool		whole = true;
+	bool		tokens = true;
+
+	hp.n_vocab = n_vocab;
+	arena = fixture_arena(&hp, L3_F32, 1);
+	rig_open(&rig, arena, fixture_options(), tok);
+	for (int i = 0; i < N_JOBS; i++)
+		if (jobs[i].request.grammar == NULL)
+			jobs[i].request.sampling.temperature = i % 2 == 0 ? 0 : 2;
+	rig_run(&rig, jobs, N_JOBS);
+	for (int i = 0; i < N_JOBS; i++)
+	{
+		whole = whole && (jobs[i].request.grammar == NULL || is_whole(&jobs[i]));
+		for (int32_t j = 0; j < jobs[i].result.n_out; j++)
+			tokens = tokens && jobs[i].out_tokens[j] < FIXTURE_N_TOKENS;
+	}
+	tap_ok(tokens && whole, "answers are made of %d tokens when the model has %u rows",
+		   FIXTURE_N_TOKENS, n_vocab);
+	rig_close(&rig);
+	free((void *) arena);
+	free(jobs);
+}
+
 /* ----------------------------------------------------------------
  *		The same answer bit for bit
  * ----------------------------------------------------------------
@@ -499,6 +533,9 @@ main(void)
 	grammars[3] = grammar_of(letters);
 	grammars[4] = grammar_of(pairs);
 	test_members(arena);
+	test_padded_rows(277);
+	test_padded_rows(321);
+	test_padded_rows(1000);
 	test_same("own kernels", arena, NULL);
 	test_same("kernels of OpenBLAS", q8_0, "blas");
 	test_answer_as_prompt(arena, NULL);

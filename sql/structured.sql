@@ -88,6 +88,7 @@ SELECT count(*) AS other_columns FROM answers WHERE (SELECT array_agg(k) FROM js
 -- where nulls may be, there are some
 CREATE TYPE three AS (a int, b date, c text);
 SELECT count(x -> 'a') AS answers, count(x ->> 'a') < 40 AS nulls, count(r.*) AS rows FROM (SELECT llama_generate('x', temperature => 2, seed => i, format_type => 'three', max_tokens => 60)::jsonb AS x FROM generate_series(1, 40) i) s, jsonb_populate_record(NULL::three, x) r;
+CREATE TYPE documents AS (a jsonb, b jsonb[]);
 CREATE FUNCTION casts(answer jsonb, type regtype) RETURNS bool LANGUAGE plpgsql AS $$
 BEGIN
 	EXECUTE format('SELECT v FROM jsonb_to_record(jsonb_build_object(''v'', $1)) AS r (v %s)', type) USING answer;
@@ -95,7 +96,7 @@ BEGIN
 END $$;
 SELECT t, bool_and(casts(llama_generate('x', temperature => 1.5, seed => i, format_type => t)::jsonb, t)) AS casts,
 	bool_and(casts(llama_extract('x ' || i, schema_type => t), t)) AS extracted
-FROM unnest(ARRAY['int2', 'int8', 'float8', 'real', 'numeric', 'bool', 'mood', 'date', 'timestamp', 'timestamptz', 'time', 'uuid', 'text', 'jsonb', 'address', 'mood[]', 'address[]']::regtype[]) t,
+FROM unnest(ARRAY['int2', 'int8', 'float8', 'real', 'numeric', 'bool', 'mood', 'date', 'timestamp', 'timestamptz', 'time', 'uuid', 'text', 'jsonb', 'address', 'mood[]', 'address[]', 'jsonb[]', 'documents']::regtype[]) t,
 	generate_series(1, 10) i
 GROUP BY t ORDER BY t::text COLLATE "C";
 

@@ -13,6 +13,19 @@ COMMENT ON COLUMN person.age IS E'in years,\n"completed"';
 SELECT jsonb_pretty(llama_type_schema('person'));
 SELECT t, llama_type_schema(t) FROM unnest(ARRAY['int2', 'int4', 'int8', 'numeric', 'real', 'float8', 'bool', 'text', 'varchar', 'bpchar', 'name',
 	'uuid', 'json', 'jsonb', 'int[]', 'mood', 'mood[]', 'positive', 'country', 'address[]']::regtype[]) t;
+-- an array within one is read as a dimension more, so there is none in arrays of JSON, and no domain over one within an array
+SELECT array_dims(v), v FROM jsonb_to_record('{"v": [[1], [2]]}') r (v jsonb[]);
+SELECT v FROM jsonb_to_record('{"v": [[1], 2]}') r (v jsonb[]);
+CREATE DOMAIN document AS jsonb;
+CREATE DOMAIN vector AS int[];
+CREATE DOMAIN point_of_vector AS vector;
+SELECT v FROM jsonb_to_record('{"v": [[1], [2]]}') r (v vector[]);
+CREATE TYPE holder AS (js json[], ds document[], v vector);
+SELECT t, llama_type_schema(t) FROM unnest(ARRAY['json[]', 'jsonb[]', 'document', 'document[]', 'vector', 'holder[]']::regtype[]) t;
+SELECT llama_type_schema('vector[]');
+SELECT llama_type_schema('point_of_vector[]');
+CREATE TYPE vectors AS (a int, b vector[]);
+SELECT llama_type_schema('vectors');
 CREATE TYPE numbers AS (a numeric(8,2), b numeric(4), c numeric(3,5), d numeric(2,-3), e numeric(2,2), f numeric(15), g numeric(16), h numeric(20,10), i numeric(40,30), j numeric(40,20));
 SELECT key, value FROM jsonb_each(llama_type_schema('numbers') -> 'properties');
 CREATE TYPE times AS (d date, t time, ts timestamp, tz timestamptz);

@@ -15,9 +15,11 @@
  *		date, time, timestamp,		string, in ISO 8601
  *		timestamptz
  *		uuid						string
- *		json, jsonb					anything
+ *		json, jsonb					anything; as elements of an array all but arrays,
+ *									which would be read as a dimension more
  *		enum						one of its labels
- *		array						array of one dimension, without NULLs
+ *		array						array of one dimension, without NULLs; not of
+ *									domains over arrays: they would be dimensions
  *		composite, row of a table	object with all columns in their order
  *		domain						as what it is over
  *
@@ -87,11 +89,12 @@ typedef struct Writer
 	int			depth;
 } Writer;
 
-/* Where a type stands, for messages. */
+/* Where a type stands. */
 typedef struct Column
 {
 	const char *name;			/* NULL: it is the type that was asked for */
 	Oid			of;				/* the composite type */
+	bool		is_element;		/* of its array */
 } Column;
 
 static void put_type(Writer *writer, Oid type, int32 typmod, bool nullable, const Column *column,
@@ -213,13 +216,15 @@ put_enum(Writer *writer, Oid type, bool nullable)
 	appendStringInfo(writer->out, "%s]", nullable ? ", null" : "");
 }
 
-/* Anything but, unless it may be, null, which would be read as no value. */
+/*
+ * Anything but, unless it may be, null, which would be read as no value; and
+ * within an array but an array (populate_array_dim_jsonb in jsonfuncs.c).
+ */
 static void
-put_any(Writer *writer, bool nullable)
+put_any(Writer *writer, bool nullable, bool is_element)
 {
-	appendStringInfo(writer->out,
-					 "\"type\": [\"object\", \"array\", \"string\", \"number\", \"boolean\"%s]",
-					 nullable ? ", \"null\"" : "");
+	appendStringInfo(writer->out, "\"type\": [\"object\", %s\"string\", \"number\", \"boolean\"%s]",
+					 is_element ? "" : "\"array\", ", nullable ? ", \"null\"" : "");
 }
 
 /* The comment on a type that somebody made, or NULL. */
@@ -283,7 +288,7 @@ put_row(Writer *writer, Oid type, bool nullable)
 		appendStringInfoString(writer->out, ": {");
 		put_type(writer, attribute->atttypid, attribute->atttypmod,
 				 !attribute->attnotnull && !is_not_null_domain(attribute->atttypid),
-				 &(Column) {name, type}, GetComment(relation, RelationRelationId, i + 1));
+				 &(Column) {name, type, false}, GetComment(relation, RelationRelationId, i + 1));
 		appendStringInfoChar(writer->out, '}');
 		appendStringInfoString(&required, separator);
 		escape_json(&required, name);
@@ -295,7 +300,7 @@ put_row(Writer *writer, Oid type, bool nullable)
 
 /* A type that is made of no other; false when it is not supported. */
 static bool
-put_base_type(Writer *writer, Oid type, int32 typmod, bool nullable)
+put_base_type(Writer *writer, Oid type, int32 typmod, bool nullable, bool is_element)
 {
 	char		category;
 	bool		preferred;
@@ -339,7 +344,7 @@ put_base_type(Writer *writer, Oid type, int32 typmod, bool nullable)
 			return true;
 		case JSONOID:
 		case JSONBOID:
-			put_any(writer, nullable);
+			put_any(writer, nullable, is_element);
 			return true;
 		default:
 			get_type_category_preferred(type, &category, &preferred);
@@ -356,14 +361,15 @@ put_array_or_base(Writer *writer, Oid type, int32 typmod, bool nullable, const C
 {
 	Oid			element = get_element_type(type);
 
-	if (OidIsValid(element))
+	if (OidIsValid(element) && !OidIsValid(get_element_type(getBaseType(element))))
 	{
 		put_kind(writer, "array", nullable);
 		appendStringInfoString(writer->out, ", \"items\": {");
-		put_type(writer, element, typmod, false, column, NULL);
+		put_type(writer, element, typmod, false, &(Column) {column->name, column->of, true}, NULL);
 		appendStringInfoChar(writer->out, '}');
 	}
-	else if (!put_base_type(writer, type, typmod, nullable))
+	else if (OidIsValid(element) ||
+			 !put_base_type(writer, type, typmod, nullable, column->is_element))
 		raise_unsupported(type, column);
 }
 
@@ -423,7 +429,7 @@ llama_type_schema_text(Oid type, LlamaTypeDetail detail, StringInfo out)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("type with OID %u does not exist", type)));
 	appendStringInfoChar(out, '{');
-	put_type(&writer, type, -1, false, &(Column) {NULL, InvalidOid}, NULL);
+	put_type(&writer, type, -1, false, &(Column) {NULL, InvalidOid, false}, NULL);
 	appendStringInfoChar(out, '}');
 }
 

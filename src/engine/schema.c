@@ -438,6 +438,7 @@ l3_schema_compile(const char *json, size_t len, void **image, size_t *size, L3Er
 		json_decref(c.root);
 		return l3_error(err, L3_ERR_MEMORY, "out of memory for a JSON Schema");
 	}
+	schema_check_all(&c);
 	root_rule = l3_grammar_new_rule(c.b);
 	schema_add(&c, c.root, "", &root);
 	l3_grammar_define(c.b, root_rule, schema_place(&c, &root));

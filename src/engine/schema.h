@@ -14,6 +14,7 @@
  *		ignored		title, description, default, examples, deprecated, readOnly,
  *					writeOnly, $comment, $schema, and $id of the whole
  *
+ * Any other keyword is an error wherever in the text a schema has it, used or not.
  * $ref refers to places in the schema itself ("#/$defs/..."); "definitions" is
  * read like $defs.  oneOf is taken where its alternatives are certain to exclude
  * each other, by types, values, ranges, lengths, patterns, or a member that both

@@ -13,7 +13,8 @@
  * recursion through $ref comes to its end by itself.
  *
  *		schema.c			the loop over conjunctions; alternatives
- *		schema_parts.c		schema objects: keywords, references, conjunctions
+ *		schema_keywords.c	the keywords, and the check that there are no others
+ *		schema_parts.c		schema objects: references, conjunctions
  *		schema_scalars.c	strings and numbers; values of enum and const
  *		schema_containers.c objects and arrays
  *		schema_disjoint.c	proof that two conjunctions exclude each other
@@ -156,13 +157,30 @@ bool		schema_room(Compiler *c, void *array, size_t element, uint32_t used,
 uint32_t	schema_never(Compiler *c);
 uint32_t	schema_text(Compiler *c, const char *text);
 
+/* ---- schema_keywords.c ---- */
+
+/* Check all schemas in the text; those of one object. */
+void		schema_check_all(Compiler *c);
+void		schema_check_keywords(Compiler *c, json_t *schema, const char *pointer);
+/* Types that a keyword says something of; 0: all, or none. */
+unsigned	schema_keyword_about(const char *name);
+/* Types of a name or of an array of names; 0 when it is neither. */
+unsigned	schema_types_of(const json_t *type);
+/* A count, cut off where nothing is so long. */
+uint32_t	schema_count_of(const json_t *value);
+
 /* ---- schema_parts.c ---- */
 
 /* Add a schema, found at pointer (parent, token, and index if token is NULL). */
 void		schema_add(Compiler *c, json_t *schema, const char *pointer, Conj *conj);
+/* Append a token; pointer has room for MAX_POINTER. */
+void		schema_pointer_add(char pointer[MAX_POINTER], const char *token);
 void		schema_pointer(char out[MAX_POINTER], const char *parent, const char *token);
 void		schema_pointer_index(char out[MAX_POINTER], const char *parent, const char *keyword,
 								 size_t index);
+/* The schema that the $ref of the object at pointer names; target: its pointer. */
+json_t	   *schema_resolve(Compiler *c, const char *ref, const char *pointer,
+						   char target[MAX_POINTER]);
 void		conj_add(Compiler *c, Conj *conj, uint32_t part);
 void		conj_copy(Compiler *c, Conj *to, const Conj *from, uint32_t without);
 void		conj_free(Conj *conj);

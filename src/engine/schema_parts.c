@@ -1,12 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * schema_parts.c
- *	  Schema objects: their keywords, references, and conjunctions of them.
+ *	  Schema objects: references, and conjunctions of them.
  *
- * A schema object is looked at when a place first needs it.  Then its keywords
- * are checked, one by one, and so are the schemas that stand at the same place:
- * if one of them comes back to it without having entered a member or an item,
- * nothing could ever decide it.
+ * A schema object is looked at when a place first needs it, and so are the
+ * schemas that stand at the same place: if one of them comes back to it without
+ * having entered a member or an item, nothing could ever decide it.
  *
  *-------------------------------------------------------------------------
  */
@@ -28,22 +27,31 @@
 
 /* They serve messages, so a long one is cut off. */
 void
-schema_pointer(char out[MAX_POINTER], const char *parent, const char *token)
+schema_pointer_add(char pointer[MAX_POINTER], const char *token)
 {
-	size_t		n = (size_t) snprintf(out, MAX_POINTER, "%s/", parent);
+	size_t		n = strlen(pointer);
 
+	if (n + 1 < MAX_POINTER)
+		pointer[n++] = '/';
 	for (; *token != '\0' && n + 3 < MAX_POINTER; token++)
 	{
 		if (*token == '~' || *token == '/')
 		{
-			out[n++] = '~';
-			out[n++] = *token == '~' ? '0' : '1';
+			pointer[n++] = '~';
+			pointer[n++] = *token == '~' ? '0' : '1';
 		}
 		else
-			out[n++] = *token;
+			pointer[n++] = *token;
 	}
 	if (n < MAX_POINTER)
-		out[n] = '\0';
+		pointer[n] = '\0';
+}
+
+void
+schema_pointer(char out[MAX_POINTER], const char *parent, const char *token)
+{
+	snprintf(out, MAX_POINTER, "%s", parent);
+	schema_pointer_add(out, token);
 }
 
 void
@@ -146,9 +154,8 @@ follow_pointer(json_t *root, char *pointer)
 	return at;
 }
 
-/* The schema that the $ref of the object at pointer names. */
-static json_t *
-resolve(Compiler *c, const char *ref, const char *pointer, char target[MAX_POINTER])
+json_t *
+schema_resolve(Compiler *c, const char *ref, const char *pointer, char target[MAX_POINTER])
 {
 	char	   *text;
 	json_t	   *schema = NULL;
@@ -177,7 +184,7 @@ resolve(Compiler *c, const char *ref, const char *pointer, char target[MAX_POINT
 }
 
 /* ----------------------------------------------------------------
- *		Keywords
+ *		Parts
  * ----------------------------------------------------------------
  */
 
@@ -186,247 +193,6 @@ part_get(const Part *part, const char *keyword)
 {
 	return part->kind == PART_OBJECT ? json_object_get(part->schema, keyword) : NULL;
 }
-
-typedef enum Shape
-{
-	IS_ANYTHING,				/* ignored, or checked where it is used */
-	IS_TYPE,
-	IS_VALUES,					/* of enum */
-	IS_OBJECT,
-	IS_NAMES,
-	IS_COUNT,
-	IS_NUMBER,
-	IS_STRING,
-	IS_SCHEMAS					/* of anyOf and the like */
-} Shape;
-
-static const struct
-{
-	const char *name;
-	Shape		shape;
-	unsigned	about;			/* types that it says something of; 0: all */
-}			keywords[] = {
-	{"type", IS_TYPE, 0},
-	{"enum", IS_VALUES, 0},
-	{"const", IS_ANYTHING, 0},
-	{"properties", IS_OBJECT, TYPE_OBJECT},
-	{"required", IS_NAMES, TYPE_OBJECT},
-	{"additionalProperties", IS_ANYTHING, TYPE_OBJECT},
-	{"items", IS_ANYTHING, TYPE_ARRAY},
-	{"prefixItems", IS_SCHEMAS, TYPE_ARRAY},
-	{"minItems", IS_COUNT, TYPE_ARRAY},
-	{"maxItems", IS_COUNT, TYPE_ARRAY},
-	{"minLength", IS_COUNT, TYPE_STRING},
-	{"maxLength", IS_COUNT, TYPE_STRING},
-	{"pattern", IS_STRING, TYPE_STRING},
-	{"format", IS_STRING, TYPE_STRING},
-	{"minimum", IS_NUMBER, TYPE_NUMBER},
-	{"maximum", IS_NUMBER, TYPE_NUMBER},
-	{"exclusiveMinimum", IS_NUMBER, TYPE_NUMBER},
-	{"exclusiveMaximum", IS_NUMBER, TYPE_NUMBER},
-	{"anyOf", IS_SCHEMAS, 0},
-	{"oneOf", IS_SCHEMAS, 0},
-	{"allOf", IS_SCHEMAS, 0},
-	{"$ref", IS_STRING, 0},
-	{"$defs", IS_OBJECT, 0},
-	{"definitions", IS_OBJECT, 0},
-	{"title", IS_ANYTHING, 0},
-	{"description", IS_ANYTHING, 0},
-	{"default", IS_ANYTHING, 0},
-	{"examples", IS_ANYTHING, 0},
-	{"deprecated", IS_ANYTHING, 0},
-	{"readOnly", IS_ANYTHING, 0},
-	{"writeOnly", IS_ANYTHING, 0},
-	{"$comment", IS_ANYTHING, 0},
-	{"$schema", IS_ANYTHING, 0},
-	{"$id", IS_ANYTHING, 0},
-};
-
-#define N_KEYWORDS	(sizeof(keywords) / sizeof(keywords[0]))
-
-static size_t
-find_keyword(const char *name)
-{
-	size_t		k = 0;
-
-	while (k < N_KEYWORDS && strcmp(keywords[k].name, name) != 0)
-		k++;
-	return k;
-}
-
-static const struct
-{
-	const char *name;
-	unsigned	types;
-}			type_names[] = {
-	{"null", TYPE_NULL}, {"boolean", TYPE_BOOLEAN}, {"integer", TYPE_INTEGER},
-	{"number", TYPE_NUMBER}, {"string", TYPE_STRING}, {"array", TYPE_ARRAY},
-	{"object", TYPE_OBJECT},
-};
-
-/* Types of one name; 0 when there is none of that name. */
-static unsigned
-types_of_name(const json_t *name)
-{
-	for (size_t i = 0; i < sizeof(type_names) / sizeof(type_names[0]); i++)
-		if (json_is_string(name) && strcmp(type_names[i].name, json_string_value(name)) == 0)
-			return type_names[i].types;
-	return 0;
-}
-
-/* Types of a name or of an array of names; 0 when it is neither. */
-static unsigned
-types_of(const json_t *type)
-{
-	unsigned	types = 0;
-
-	if (!json_is_array(type))
-		return types_of_name(type);
-	for (size_t i = 0; i < json_array_size(type); i++)
-	{
-		unsigned	one = types_of_name(json_array_get(type, i));
-
-		if (one == 0)
-			return 0;
-		types |= one;
-	}
-	return types;
-}
-
-static bool
-are_names(const json_t *array)
-{
-	for (size_t i = 0; i < json_array_size(array); i++)
-	{
-		const json_t *name = json_array_get(array, i);
-
-		if (!json_is_string(name) ||
-			strlen(json_string_value(name)) != json_string_length(name))
-			return false;
-	}
-	return json_is_array(array);
-}
-
-static bool
-is_count(const json_t *value)
-{
-	if (json_is_integer(value))
-		return json_integer_value(value) >= 0;
-	return json_is_real(value) && json_real_value(value) >= 0 &&
-		l3_decimal_is_integer(schema_decimal(value));
-}
-
-/* What a keyword's value should have been, or NULL when it is that. */
-static const char *
-wrong_shape(Shape shape, const json_t *value)
-{
-	switch (shape)
-	{
-		case IS_ANYTHING:
-			break;
-		case IS_TYPE:
-			return types_of(value) != 0 ? NULL :
-				"expected null, boolean, integer, number, string, array, object, or an array of these";
-		case IS_VALUES:
-			return json_array_size(value) > 0 ? NULL : "expected an array that is not empty";
-		case IS_OBJECT:
-			return json_is_object(value) ? NULL : "expected an object";
-		case IS_NAMES:
-			return are_names(value) ? NULL : "expected an array of names";
-		case IS_COUNT:
-			return is_count(value) ? NULL : "expected a non-negative integer";
-		case IS_NUMBER:
-			return json_is_number(value) ? NULL : "expected a number";
-		case IS_STRING:
-			return json_is_string(value) ? NULL : "expected a string";
-		case IS_SCHEMAS:
-			return json_array_size(value) > 0 ? NULL :
-				"expected an array of schemas that is not empty";
-	}
-	return NULL;
-}
-
-/* A count, cut off where nothing is so long. */
-static uint32_t
-count_of(const json_t *value)
-{
-	double		count = json_number_value(value);
-
-	return count >= L3_GRAMMAR_UNBOUNDED ? L3_GRAMMAR_UNBOUNDED : (uint32_t) count;
-}
-
-/* Two keywords of one object that contradict each other. */
-static void
-check_order(Compiler *c, const Part *part, const char *least, const char *most)
-{
-	const json_t *low = json_object_get(part->schema, least);
-	const json_t *high = json_object_get(part->schema, most);
-
-	if (low != NULL && high != NULL &&
-		l3_decimal_compare(schema_decimal(low), schema_decimal(high)) > 0)
-		schema_fail(c, L3_ERR_ARG, part->pointer, least, "it is greater than \"%s\"", most);
-}
-
-/* A name that is required and forbidden. */
-static void
-check_required(Compiler *c, const Part *part)
-{
-	const json_t *required = json_object_get(part->schema, "required");
-	const json_t *properties = json_object_get(part->schema, "properties");
-
-	if (!json_is_false(json_object_get(part->schema, "additionalProperties")))
-		return;
-	for (size_t i = 0; i < json_array_size(required); i++)
-	{
-		const char *name = json_string_value(json_array_get(required, i));
-
-		if (json_object_get(properties, name) == NULL)
-			schema_fail(c, L3_ERR_ARG, part->pointer, "required",
-						"\"%.100s\" is not among the properties, and additionalProperties is false",
-						name);
-	}
-}
-
-static void
-check_keywords(Compiler *c, const Part *part)
-{
-	const char *name;
-	json_t	   *value;
-
-	json_object_foreach(part->schema, name, value)
-	{
-		size_t		k = find_keyword(name);
-		const char *expected;
-
-		if (c->status != L3_OK)
-			return;
-		if (strcmp(name, "uniqueItems") == 0 && json_is_false(value))
-			continue;
-		if (k == N_KEYWORDS || (strcmp(name, "$id") == 0 && part->schema != c->root))
-		{
-			schema_fail(c, L3_ERR_UNSUPPORTED, part->pointer, name,
-						"keyword \"%.100s\" is not supported", name);
-			return;
-		}
-		expected = wrong_shape(keywords[k].shape, value);
-		if (expected != NULL)
-			schema_fail(c, L3_ERR_ARG, part->pointer, name, "%s", expected);
-		else if (strcmp(name, "format") == 0 && !schema_knows_format(json_string_value(value)))
-			schema_fail(c, L3_ERR_UNSUPPORTED, part->pointer, name,
-						"format \"%.100s\" is not supported", json_string_value(value));
-	}
-	if (c->status != L3_OK)
-		return;
-	check_order(c, part, "minimum", "maximum");
-	check_order(c, part, "minLength", "maxLength");
-	check_order(c, part, "minItems", "maxItems");
-	check_required(c, part);
-}
-
-/* ----------------------------------------------------------------
- *		Parts
- * ----------------------------------------------------------------
- */
 
 static uint32_t
 part_slot(const Compiler *c, const json_t *schema, PartKind kind)
@@ -503,7 +269,7 @@ each_beside(Compiler *c, json_t *schema, const char *pointer,
 					MAX_NESTING);
 	if (ref != NULL && c->status == L3_OK)
 	{
-		json_t	   *target = resolve(c, json_string_value(ref), pointer, child);
+		json_t	   *target = schema_resolve(c, json_string_value(ref), pointer, child);
 
 		if (target != NULL)
 			visit(c, target, child, conj);
@@ -537,7 +303,7 @@ look_at(Compiler *c, uint32_t part)
 	json_t	   *schema = c->parts[part].schema;
 	const char *pointer = c->parts[part].pointer;
 
-	check_keywords(c, &c->parts[part]);
+	schema_check_keywords(c, schema, pointer);
 	c->parts[part].is_open = true;
 	if (c->status == L3_OK)
 		each_beside(c, schema, pointer, look_at_beside, true, NULL);
@@ -667,10 +433,10 @@ merge_counts(const json_t *schema, const char *least, const char *most, uint32_t
 {
 	const json_t *value;
 
-	if ((value = json_object_get(schema, least)) != NULL && count_of(value) > *min)
-		*min = count_of(value);
-	if ((value = json_object_get(schema, most)) != NULL && count_of(value) < *max)
-		*max = count_of(value);
+	if ((value = json_object_get(schema, least)) != NULL && schema_count_of(value) > *min)
+		*min = schema_count_of(value);
+	if ((value = json_object_get(schema, most)) != NULL && schema_count_of(value) < *max)
+		*max = schema_count_of(value);
 }
 
 static void
@@ -683,16 +449,11 @@ merge_part(Compiler *c, Merged *merged, uint32_t part)
 
 	if (type != NULL)
 	{
-		merged->types &= types_of(type);
+		merged->types &= schema_types_of(type);
 		merged->has_type = true;
 	}
 	json_object_foreach(schema, name, value)
-	{
-		size_t		k = find_keyword(name);
-
-		if (k < N_KEYWORDS)
-			merged->meant |= keywords[k].about;
-	}
+		merged->meant |= schema_keyword_about(name);
 	if ((value = json_object_get(schema, "enum")) != NULL)
 		merge_values(c, merged, part, value);
 	if ((value = json_object_get(schema, "const")) != NULL)

@@ -30,6 +30,11 @@ SELECT llama_generate('x', format => '{"items": {"not": {}}}');
 SELECT llama_generate('x', format => 'false');
 SELECT llama_generate('x', format => '{"type": "integer", "minimum": 2, "maximum": 1}');
 SELECT llama_generate('x', format => '{"$ref": "#/$defs/a"}');
+-- numbers that would not come back as they are written
+SELECT llama_generate('x', format => '{"const": 12345678901234567891}');
+SELECT llama_generate('x', format => '{"enum": ["a", {"b": 3.14159265358979323846}]}');
+SELECT llama_generate('x', format => '{"type": "number", "minimum": 0.99999999999999999999}');
+SELECT llama_generate('x', format => '{"const": 1e400}');
 RESET llama3.on_error;
 
 -- ------------------------------------------------ answers

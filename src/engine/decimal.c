@@ -20,6 +20,9 @@
 /* Digits of the largest scaled number, L3_DECIMAL_LONG_DIGITS + _DIGITS. */
 #define MAX_SCALED_DIGITS	(L3_DECIMAL_LONG_DIGITS + L3_DECIMAL_DIGITS)
 
+/* Exponents in texts are taken to be no larger: those of doubles are far smaller. */
+#define MAX_TEXT_EXPONENT	1000000
+
 typedef __int128 Scaled;
 
 static Scaled
@@ -67,6 +70,53 @@ l3_decimal_of_double(double value)
 	if (text[0] == '-')
 		decimal.mantissa = -decimal.mantissa;
 	return decimal;
+}
+
+/* The exponent of a number's text, behind the "e"; cut off far beyond any double. */
+static int32_t
+exponent_of_text(const char *text, size_t len)
+{
+	size_t		i = len > 0 && (text[0] == '-' || text[0] == '+');
+	int32_t		exponent = 0;
+
+	for (; i < len && exponent < MAX_TEXT_EXPONENT; i++)
+		exponent = exponent * 10 + (text[i] - '0');
+	return len > 0 && text[0] == '-' ? -exponent : exponent;
+}
+
+bool
+l3_decimal_of_text(const char *text, size_t len, L3Decimal *decimal)
+{
+	bool		negative = len > 0 && text[0] == '-';
+	bool		behind_point = false;
+	int32_t		n_zeros = 0;	/* which count if another digit follows */
+	size_t		i;
+
+	*decimal = (L3Decimal) {0, 0};
+	for (i = negative; i < len && text[i] != 'e' && text[i] != 'E'; i++)
+	{
+		int64_t		digit = text[i] - '0';
+
+		if (text[i] == '.')
+		{
+			behind_point = true;
+			continue;
+		}
+		decimal->exponent -= behind_point;
+		n_zeros++;
+		if (digit == 0)
+			continue;
+		for (; n_zeros > 0; n_zeros--)
+			if (__builtin_mul_overflow(decimal->mantissa, 10, &decimal->mantissa))
+				return false;
+		if (__builtin_add_overflow(decimal->mantissa, negative ? -digit : digit,
+								   &decimal->mantissa))
+			return false;
+	}
+	decimal->exponent += n_zeros;
+	if (i < len)
+		decimal->exponent += exponent_of_text(text + i + 1, len - i - 1);
+	return true;
 }
 
 static Scaled

@@ -45,6 +45,8 @@ typedef struct L3Interval
 
 /* The shortest decimal that reads as this double; it must be finite. */
 L3Decimal	l3_decimal_of_double(double value);
+/* A JSON number as it is written; false: it has more digits than there is room for. */
+bool		l3_decimal_of_text(const char *text, size_t len, L3Decimal *decimal);
 /* -1, 0 or 1. */
 int			l3_decimal_compare(L3Decimal a, L3Decimal b);
 bool		l3_decimal_is_integer(L3Decimal value);

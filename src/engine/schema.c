@@ -355,9 +355,12 @@ parse(Compiler *c, const char *json, size_t len)
 		return L3_OK;
 	if (json_error_code(&why) == json_error_out_of_memory)
 		return l3_error(c->err, L3_ERR_MEMORY, "out of memory for a JSON Schema");
-	l3_error(c->err, L3_ERR_ARG, "JSON Schema is not valid JSON");
+	if (json_error_code(&why) == json_error_numeric_overflow)
+		l3_error(c->err, L3_ERR_UNSUPPORTED, "a number in the JSON Schema is too large");
+	else
+		l3_error(c->err, L3_ERR_ARG, "JSON Schema is not valid JSON");
 	l3_error_detail(c->err, "Line %d, column %d: %s.", why.line, why.column, why.text);
-	return L3_ERR_ARG;
+	return c->err->status;
 }
 
 /* Define all places, each of which may add more. */
@@ -392,6 +395,7 @@ compiler_free(Compiler *c)
 	free(c->places);
 	free(c->place_table.slots);
 	free(c->numbers);
+	free(c->inexact);
 	json_decref(c->root);
 }
 
@@ -438,6 +442,7 @@ l3_schema_compile(const char *json, size_t len, void **image, size_t *size, L3Er
 		json_decref(c.root);
 		return l3_error(err, L3_ERR_MEMORY, "out of memory for a JSON Schema");
 	}
+	schema_note_inexact(&c, json, len);
 	schema_check_all(&c);
 	root_rule = l3_grammar_new_rule(c.b);
 	schema_add(&c, c.root, "", &root);

@@ -14,6 +14,7 @@
  *
  *		schema.c			the loop over conjunctions; alternatives
  *		schema_keywords.c	the keywords, and the check that there are no others
+ *		schema_exact.c		numbers that were not read as they are written
  *		schema_parts.c		schema objects: references, conjunctions
  *		schema_scalars.c	strings and numbers; values of enum and const
  *		schema_containers.c objects and arrays
@@ -120,6 +121,10 @@ typedef struct Compiler
 	uint32_t	n_numbers;
 	uint32_t	numbers_capacity;
 
+	const json_t **inexact;		/* numbers, sorted by address */
+	uint32_t	n_inexact;
+	uint32_t	inexact_capacity;
+
 	uint32_t	any[L3_SCHEMA_ANY_DEPTH + 1];	/* nodes of any JSON, or 0 */
 } Compiler;
 
@@ -168,6 +173,13 @@ unsigned	schema_keyword_about(const char *name);
 unsigned	schema_types_of(const json_t *type);
 /* A count, cut off where nothing is so long. */
 uint32_t	schema_count_of(const json_t *value);
+
+/* ---- schema_exact.c ---- */
+
+/* Note the numbers of c->root that the text it was read from has otherwise. */
+void		schema_note_inexact(Compiler *c, const char *json, size_t len);
+/* Has a value none of these? */
+bool		schema_is_exact(const Compiler *c, const json_t *value);
 
 /* ---- schema_parts.c ---- */
 

@@ -20,6 +20,7 @@ typedef enum Shape
 {
 	IS_ANYTHING,				/* ignored, or checked where it is used */
 	IS_TYPE,
+	IS_VALUE,					/* of const */
 	IS_VALUES,					/* of enum */
 	IS_OBJECT,
 	IS_NAMES,
@@ -46,7 +47,7 @@ static const struct
 }			keywords[] = {
 	{"type", IS_TYPE, 0, NO_SCHEMA},
 	{"enum", IS_VALUES, 0, NO_SCHEMA},
-	{"const", IS_ANYTHING, 0, NO_SCHEMA},
+	{"const", IS_VALUE, 0, NO_SCHEMA},
 	{"properties", IS_OBJECT, TYPE_OBJECT, SCHEMAS},
 	{"required", IS_NAMES, TYPE_OBJECT, NO_SCHEMA},
 	{"additionalProperties", IS_ANYTHING, TYPE_OBJECT, A_SCHEMA},
@@ -168,6 +169,7 @@ wrong_shape(Shape shape, const json_t *value)
 	switch (shape)
 	{
 		case IS_ANYTHING:
+		case IS_VALUE:
 			break;
 		case IS_TYPE:
 			return schema_types_of(value) != 0 ? NULL :
@@ -197,6 +199,13 @@ schema_count_of(const json_t *value)
 	double		count = json_number_value(value);
 
 	return count >= L3_GRAMMAR_UNBOUNDED ? L3_GRAMMAR_UNBOUNDED : (uint32_t) count;
+}
+
+/* Does what is valid hang on the exact numbers in a keyword's value? */
+static bool
+keeps_numbers(Shape shape)
+{
+	return shape == IS_VALUE || shape == IS_VALUES || shape == IS_NUMBER;
 }
 
 /* Two keywords of one object that contradict each other. */
@@ -255,6 +264,12 @@ schema_check_keywords(Compiler *c, json_t *schema, const char *pointer)
 		expected = wrong_shape(keywords[k].shape, value);
 		if (expected != NULL)
 			schema_fail(c, L3_ERR_ARG, pointer, name, "%s", expected);
+		else if (keeps_numbers(keywords[k].shape) && !schema_is_exact(c, value))
+		{
+			schema_fail(c, L3_ERR_UNSUPPORTED, pointer, name,
+						"a number has more digits than can be kept");
+			l3_error_detail(c->err, "Numbers are read as integers of 64 bits or as double precision.");
+		}
 		else if (strcmp(name, "format") == 0 && !schema_knows_format(json_string_value(value)))
 			schema_fail(c, L3_ERR_UNSUPPORTED, pointer, name,
 						"format \"%.100s\" is not supported", json_string_value(value));

@@ -59,7 +59,7 @@ verdicts_on(const void *image, const json_t *texts)
 static json_t *
 answer(const json_t *line, int n_samples, uint64_t seed)
 {
-	char	   *schema = json_dumps(json_object_get(line, "schema"), JSON_ENCODE_ANY);
+	char	   *schema = json_dumps(json_object_get(line, "schema"), JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
 	const json_t *texts = json_object_get(line, "texts");
 	void	   *image;
 	size_t		size;

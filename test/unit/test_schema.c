@@ -21,7 +21,7 @@
 #define CASES	"test/schema/cases.jsonl"
 #define ERRORS	"test/schema/errors.jsonl"
 
-/* Members in their order, ", " and ": ", shortest reals. */
+/* Members in their order, ", " and ": ", reals of 15 digits as they are written. */
 #define LAYOUT	(JSON_ENCODE_ANY | JSON_REAL_PRECISION(15))
 
 static bool
@@ -53,7 +53,7 @@ wrong_values(const void *image, const json_t *values, bool expected, const char 
 static L3Status
 compile(const json_t *schema, void **image, L3Error *err)
 {
-	char	   *text = json_dumps(schema, JSON_ENCODE_ANY);
+	char	   *text = json_dumps(schema, LAYOUT);
 	size_t		size;
 	L3Status	status = l3_schema_compile(text, strlen(text), image, &size, err);
 
@@ -211,6 +211,73 @@ test_large_integers(void)
 	check_texts(int8, false, TEXTS("9223372036854775808", "-9223372036854775809",
 								   "9999999999999999999", "10000000000000000000"),
 				"bounds of 64 bits are exact: outside");
+}
+
+/*
+ * Numbers that a reader of 64-bit integers and doubles would change are refused
+ * where they are values or bounds, and only there.
+ */
+static void
+test_inexact(void)
+{
+	static const struct
+	{
+		const char *schema;
+		const char *at;			/* NULL: it is taken */
+		const char *text;		/* that the grammar has */
+	}			cases[] = {
+		{"{\"const\": 12345678901234567891.0}", "/const", NULL},
+		{"{\"const\": 3.14159265358979323846}", "/const", NULL},
+		{"{\"const\": 9007199254740993.0}", "/const", NULL},
+		{"{\"const\": -0.1000000000000000000000001}", "/const", NULL},
+		{"{\"const\": 1e-400}", "/const", NULL},
+		{"{\"enum\": [1, [{\"a\": [\"-5\", 0.30000000000000000001]}]]}", "/enum", NULL},
+		{"{\"enum\": [\"\\\"7\", 0.3, 0.30000000000000000001]}", "/enum", NULL},
+		{"{\"items\": {\"minimum\": 0.99999999999999999999}}", "/items/minimum", NULL},
+		{"{\"type\": \"number\", \"exclusiveMaximum\": 9223372036854775809.0}", "/exclusiveMaximum", NULL},
+		{"{\"$ref\": \"#/default/0\", \"default\": [{\"const\": 0.30000000000000000001}]}", "/default/0/const", NULL},
+		{"{\"const\": 1000000000000000000000000000000.0}", NULL, "1e30"},
+		{"{\"const\": 0012E+0}", "", NULL},
+		{"{\"const\": 120.50E+1}", NULL, "1205"},
+		{"{\"const\": -9223372036854775808}", NULL, "-9223372036854775808"},
+		{"{\"const\": 9223372036854775807}", NULL, "9223372036854775807"},
+		{"{\"const\": 0.1}", NULL, "0.1"},
+		{"{\"const\": 3.141592653589793}", NULL, "3.141592653589793"},
+		{"{\"const\": 1.0000000000000000000000000}", NULL, "1"},
+		{"{\"const\": 5e-324}", NULL, "5e-324"},
+		{"{\"const\": -0.000}", NULL, "0"},
+		{"{\"const\": 1, \"default\": 3.14159265358979323846}", NULL, "1"},
+		{"{\"default\": [3.14159265358979323846, \"2\"], \"const\": {\"7\": 1, \"b\\\\\": 2.5}}", NULL, "{\"7\": 1, \"b\\\\\": 2.5}"},
+	};
+	bool		right = true;
+	void	   *image;
+	size_t		size;
+	L3Error		err;
+	L3Status	status;
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+	{
+		const char *schema = cases[i].schema;
+		char		says[160];
+		bool		as_expected;
+
+		status = l3_schema_compile(schema, strlen(schema), &image, &size, &err);
+		if (cases[i].at == NULL)
+			as_expected = status == L3_OK && matches(image, cases[i].text);
+		else if (cases[i].at[0] == '\0')
+			as_expected = status == L3_ERR_ARG;
+		else
+		{
+			snprintf(says, sizeof(says), "JSON Schema at \"%s\": a number has more digits than can be kept",
+					 cases[i].at);
+			as_expected = status == L3_ERR_UNSUPPORTED && strcmp(err.message, says) == 0;
+		}
+		if (!as_expected)
+			tap_note("%s: %s", schema, status == L3_OK ? "taken" : err.message);
+		right = right && as_expected;
+		free(image);
+	}
+	tap_ok(right, "numbers that cannot be kept exactly are refused where they matter");
 }
 
 static void
@@ -379,7 +446,8 @@ test_text(void)
 	check_refused("{\"a\": 1, \"a\": 2}", 16, L3_ERR_ARG, not_json, "a name that comes twice");
 	check_refused("{\"\\u0000\": 1}", 13, L3_ERR_ARG, not_json, "a name with U+0000");
 	check_refused("{\"title\": \"\xFF\"}", 14, L3_ERR_ARG, not_json, "invalid UTF-8");
-	check_refused("{\"minimum\": 1e999}", 18, L3_ERR_ARG, not_json, "a number beyond doubles");
+	check_refused("{\"minimum\": 1e999}", 18, L3_ERR_UNSUPPORTED, "a number in the JSON Schema is too large",
+				  "a number beyond doubles");
 	check_refused("{\"const\": \"a\\u0000\"}", 20, L3_ERR_UNSUPPORTED,
 				  "JSON Schema at \"\": a value has the character U+0000, which PostgreSQL does not store",
 				  "a value with U+0000");
@@ -403,6 +471,7 @@ main(void)
 	each_line(ERRORS, test_error);
 	test_layout();
 	test_large_integers();
+	test_inexact();
 	test_strings();
 	test_ranges();
 	test_anything();

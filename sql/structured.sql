@@ -138,6 +138,20 @@ CREATE TYPE "Größe" AS ENUM ('groß', '小さい');
 CREATE TYPE "tür" AS ("höhe in cm" "Größe");
 SELECT llama_extract('x', schema_type => '"tür"') -> 'höhe in cm' <@ '["groß", "小さい"]' AS allowed;
 
+-- ------------------------------------------------ grammars are kept
+-- a few schemas that are used in turn are each compiled once, however large; of many, as many as are small together
+CREATE FUNCTION large_schema(n int, which text) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$
+	SELECT jsonb_build_object('enum', jsonb_agg(which || md5(i::text))) FROM generate_series(1, n) i $$;
+CREATE VIEW kept_grammars AS SELECT count(*), sum(total_bytes) > 450000 AS large FROM pg_backend_memory_contexts WHERE name = 'llama3 grammar';
+\c
+SET search_path = structured, public;
+TABLE kept_grammars;
+SELECT count(llama_complete('x', format => large_schema(3000, 'a'))), count(llama_complete('x', format => large_schema(3000, 'b'))),
+	count(llama_complete('x', format => large_schema(3000, 'c'))) FROM generate_series(1, 2);
+TABLE kept_grammars;
+SELECT count(llama_complete('x', format => large_schema(1, i::text))) FROM generate_series(1, 20) i;
+SELECT count BETWEEN 20 AND 21 AS last_ones, large FROM kept_grammars;
+
 -- ------------------------------------------------ over rows
 CREATE TABLE mails (id int, body text);
 INSERT INTO mails SELECT i, CASE WHEN i % 7 <> 0 THEN 'Mail ' || i % 9 END FROM generate_series(1, 40) i;

@@ -12,7 +12,8 @@
  *
  * Compiling takes up to milliseconds, and all rows of a query have the same
  * schema.  So each backend keeps the grammars that it used last, by the
- * schema's text.  A changed type has another text.
+ * schema's text.  A changed type has another text.  A query with a few calls has
+ * a few schemas in turn, which must not drive each other out, however large.
  *
  *-------------------------------------------------------------------------
  */
@@ -30,13 +31,20 @@
 #include "llama3.h"
 #include "schema.h"
 
-/* Grammars are kept up to this sum; the one in use is kept in any case. */
+/*
+ * Grammars are kept up to the first sum, so that a connection stays small; those
+ * of a few schemas up to the second.  The one in use is kept in any case.
+ */
 #define MAX_KEPT_BYTES		(256 * 1024)
+#define FEW_GRAMMARS		8
+#define MAX_FEW_BYTES		(8 * 1024 * 1024)
 
+/* Each lies in a memory context of its own, "llama3 grammar". */
 typedef struct KeptGrammar
 {
 	dlist_node	node;
-	void	   *image;			/* of malloc */
+	MemoryContext context;
+	void	   *image;
 	size_t		image_size;
 	size_t		schema_len;
 	char		schema[FLEXIBLE_ARRAY_MEMBER];
@@ -44,6 +52,7 @@ typedef struct KeptGrammar
 
 /* The most recently used first. */
 static dlist_head kept = DLIST_STATIC_INIT(kept);
+static int	n_kept = 0;
 static Size kept_bytes = 0;
 
 /* ----------------------------------------------------------------
@@ -61,14 +70,14 @@ size_of(const KeptGrammar *grammar)
 static void
 forget_some(void)
 {
-	while (kept_bytes > MAX_KEPT_BYTES && dlist_has_next(&kept, dlist_head_node(&kept)))
+	while (kept_bytes > (n_kept > FEW_GRAMMARS ? MAX_KEPT_BYTES : MAX_FEW_BYTES) && n_kept > 1)
 	{
 		KeptGrammar *last = dlist_tail_element(KeptGrammar, node, &kept);
 
 		dlist_delete(&last->node);
+		n_kept--;
 		kept_bytes -= size_of(last);
-		free(last->image);
-		pfree(last);
+		MemoryContextDelete(last->context);
 	}
 }
 
@@ -91,18 +100,37 @@ find_kept(LlamaText schema)
 static KeptGrammar *
 compile(LlamaText schema)
 {
-	KeptGrammar *grammar = MemoryContextAlloc(TopMemoryContext,
-											  offsetof(KeptGrammar, schema) + schema.len);
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "llama3 grammar",
+												  ALLOCSET_SMALL_SIZES);
+	Size		image_at = MAXALIGN(offsetof(KeptGrammar, schema) + schema.len);
+	KeptGrammar *grammar = NULL;
+	void	   *image;				/* of malloc */
+	size_t		image_size;
 	L3Error		err;
 
-	if (l3_schema_compile(schema.data, schema.len, &grammar->image, &grammar->image_size,
-						  &err) != L3_OK)
+	if (l3_schema_compile(schema.data, schema.len, &image, &image_size, &err) != L3_OK)
 	{
-		pfree(grammar);
+		MemoryContextDelete(context);
 		llama_raise(&err);
 	}
-	grammar->schema_len = schema.len;
-	memcpy(grammar->schema, schema.data, schema.len);
+	grammar = MemoryContextAllocExtended(context, image_at + image_size, MCXT_ALLOC_NO_OOM);
+	if (grammar != NULL)
+	{
+		grammar->context = context;
+		grammar->image = (char *) grammar + image_at;
+		grammar->image_size = image_size;
+		grammar->schema_len = schema.len;
+		memcpy(grammar->schema, schema.data, schema.len);
+		memcpy(grammar->image, image, image_size);
+	}
+	free(image);
+	if (grammar == NULL)
+	{
+		MemoryContextDelete(context);
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("out of memory for a grammar")));
+	}
 	return grammar;
 }
 
@@ -118,6 +146,7 @@ set_grammar(LlamaText schema, LlamaFormat *format)
 	{
 		grammar = compile(schema);
 		dlist_push_head(&kept, &grammar->node);
+		n_kept++;
 		kept_bytes += size_of(grammar);
 		forget_some();
 	}

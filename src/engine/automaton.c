@@ -69,6 +69,7 @@ empty_tables(L3Automaton *a)
 	a->n_states = 1;
 	a->n_stacks = 0;
 	a->start = L3_STATE_UNKNOWN;
+	a->effort = 0;
 	a->epoch++;
 }
 
@@ -84,9 +85,10 @@ l3_automaton_prepare(L3Automaton *a, L3Error *err)
 	a->element_table = malloc(a->element_slots * sizeof(uint32_t));
 	a->states = calloc(a->cap_states, sizeof(L3State));
 	a->steps = calloc((size_t) a->cap_states * a->n_classes, sizeof(uint32_t));
+	a->step_efforts = malloc((size_t) a->cap_states * a->n_classes);
 	a->state_table = malloc(a->state_slots * sizeof(uint32_t));
 	if (!a->elements || !a->stamps || !a->element_table || !a->states || !a->steps ||
-		!a->state_table || !reserve(&a->stacks, &a->cap_stacks, FIRST_STATES, sizeof(uint32_t)))
+		!a->step_efforts || !a->state_table || !reserve(&a->stacks, &a->cap_stacks, FIRST_STATES, sizeof(uint32_t)))
 		return out_of_memory(err);
 	empty_tables(a);
 	return L3_OK;
@@ -99,7 +101,7 @@ l3_automaton_bytes(const L3Automaton *a)
 		((size_t) a->grammar->n_nodes * 2 + a->n_costs) * sizeof(uint32_t) +
 		(size_t) a->cap_elements * (sizeof(L3Element) + sizeof(uint64_t)) +
 		(size_t) a->element_slots * sizeof(uint32_t) +
-		(size_t) a->cap_states * (sizeof(L3State) + a->n_classes * sizeof(uint32_t)) +
+		(size_t) a->cap_states * (sizeof(L3State) + a->n_classes * (sizeof(uint32_t) + 1)) +
 		(size_t) a->state_slots * sizeof(uint32_t) +
 		(a->cap_stacks + a->cap_work) * sizeof(uint32_t);
 }
@@ -108,7 +110,7 @@ size_t
 l3_automaton_used(const L3Automaton *a)
 {
 	return (size_t) a->n_elements * (sizeof(L3Element) + sizeof(uint64_t)) +
-		(size_t) a->n_states * (sizeof(L3State) + a->n_classes * sizeof(uint32_t)) +
+		(size_t) a->n_states * (sizeof(L3State) + a->n_classes * (sizeof(uint32_t) + 1)) +
 		a->n_stacks * sizeof(uint32_t);
 }
 
@@ -481,6 +483,7 @@ grow_states(L3Automaton *a)
 	uint32_t	slots = a->state_slots * 2;
 	L3State    *states;
 	uint32_t   *steps;
+	uint8_t    *efforts;
 	uint32_t   *table;
 
 	if (capacity >= UINT32_MAX / 4)
@@ -491,8 +494,11 @@ grow_states(L3Automaton *a)
 	steps = realloc(a->steps, capacity * a->n_classes * sizeof(*steps));
 	if (steps != NULL)
 		a->steps = steps;
+	efforts = realloc(a->step_efforts, capacity * a->n_classes);
+	if (efforts != NULL)
+		a->step_efforts = efforts;
 	table = calloc(slots, sizeof(*table));
-	if (states == NULL || steps == NULL || table == NULL)
+	if (states == NULL || steps == NULL || efforts == NULL || table == NULL)
 	{
 		free(table);
 		return false;
@@ -611,12 +617,24 @@ take_byte(Expansion *x, uint32_t number, uint8_t byte)
 	}
 }
 
+/* An exponent, and three digits behind the first. */
+static uint8_t
+effort_code(uint64_t effort)
+{
+	uint8_t		exponent = 0;
+
+	while (exponent < 31 && effort >> exponent > 1)
+		exponent++;
+	return (uint8_t) (exponent << 3 | (effort << 3 >> exponent & 7));
+}
+
 L3Status
 l3_automaton_step(L3Automaton *a, uint32_t state, uint8_t byte, uint32_t *next, L3Error *err)
 {
 	size_t		place = (size_t) state * a->n_classes + a->class_of[byte];
 	Expansion	x;
 	L3State		s;
+	uint64_t	effort = a->effort;
 	L3Status	status;
 
 	*next = a->steps[place];
@@ -629,7 +647,10 @@ l3_automaton_step(L3Automaton *a, uint32_t state, uint8_t byte, uint32_t *next, 
 		take_byte(&x, a->stacks[s.first + i], byte);
 	status = finish(&x, next);
 	if (status == L3_OK)
+	{
 		a->steps[place] = *next;
+		a->step_efforts[place] = effort_code(a->effort - effort);
+	}
 	return status;
 }
 

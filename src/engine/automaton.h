@@ -102,6 +102,7 @@ typedef struct L3Automaton
 	uint32_t	n_states;
 	uint32_t	cap_states;
 	uint32_t   *steps;			/* (cap_states, n_classes) */
+	uint8_t    *step_efforts;	/* (cap_states, n_classes) of known steps */
 	uint32_t   *state_table;	/* (state_slots) number, or 0 */
 	uint32_t	state_slots;
 	uint32_t   *stacks;			/* (n_stacks) elements of all states */
@@ -112,7 +113,8 @@ typedef struct L3Automaton
 	size_t		n_work;
 	size_t		cap_work;
 
-	uint64_t	effort;			/* stacks and elements gone through, ever */
+	uint64_t	effort;			/* stacks and elements gone through since the
+								 * tables were empty */
 	uint32_t	start;			/* L3_STATE_UNKNOWN: not interned now */
 	uint64_t	epoch;			/* rises whenever states get new numbers */
 	L3Cursor   *cursors;
@@ -154,6 +156,17 @@ L3Status	l3_automaton_start(L3Automaton *a, uint32_t *state, L3Error *err);
  */
 L3Status	l3_automaton_step(L3Automaton *a, uint32_t state, uint8_t byte, uint32_t *next,
 							  L3Error *err);
+/*
+ * What finding a known step took, stacks and elements, rounded down to four
+ * binary digits: the same whenever it is found.
+ */
+static inline uint64_t
+l3_automaton_step_effort(const L3Automaton *a, uint32_t state, uint8_t byte)
+{
+	uint8_t		code = a->step_efforts[(size_t) state * a->n_classes + a->class_of[byte]];
+
+	return (UINT64_C(8) + (code & 7)) << (code >> 3) >> 3;
+}
 /* The only byte that can follow, or -1: there are several, or the text may end here. */
 int			l3_automaton_only_byte(const L3Automaton *a, uint32_t state);
 /*

@@ -296,6 +296,7 @@ l3_automaton_free(L3Automaton *a)
 	free(a->element_table);
 	free(a->states);
 	free(a->steps);
+	free(a->step_efforts);
 	free(a->state_table);
 	free(a->stacks);
 	free(a->work);

@@ -150,6 +150,8 @@ compile(L3Grammars *g, const void *image, size_t size, L3Compiled **compiled, L3
 		status = l3_automaton_create(copy, g->vocabulary->trie, &c->automaton, err);
 	if (status == L3_OK)
 		status = l3_masks_create(g->vocabulary, c->automaton, &c->masks, err);
+	if (status == L3_OK && g->max_mask_effort != 0)
+		c->masks->max_effort = g->max_mask_effort;
 	free(copy);
 	if (status != L3_OK)
 	{

@@ -36,6 +36,7 @@ typedef struct L3Grammars
 	struct L3Compiled *first;	/* used last */
 	size_t		max_bytes;		/* 0: L3_CONSTRAIN_CACHE_BYTES */
 	size_t		max_state_bytes;	/* 0: L3_CONSTRAIN_STATE_BYTES */
+	uint64_t	max_mask_effort;	/* 0: L3_MASK_EFFORT */
 } L3Grammars;
 
 typedef struct L3Constraint L3Constraint;

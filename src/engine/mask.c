@@ -173,6 +173,7 @@ l3_masks_create(L3Vocabulary *vocabulary, L3Automaton *automaton, L3Masks **mask
 	m->vocabulary = vocabulary;
 	m->automaton = automaton;
 	m->epoch = automaton->epoch;
+	m->max_effort = L3_MASK_EFFORT;
 	*masks = m;
 	return L3_OK;
 }
@@ -436,6 +437,10 @@ typedef struct MaskWalk
 	int			n_loops;
 	uint64_t   *ids;			/* result */
 	uint32_t	distance;		/* largest of the tokens in it */
+	uint64_t   *counted;		/* (n_counted_words) steps whose effort counts, a bit
+								 * each; NULL: there is no need to count */
+	size_t		n_counted_words;
+	uint64_t	effort;			/* of these */
 } MaskWalk;
 
 /* Lengths for which sets of tokens are made: the next below serves. */
@@ -545,6 +550,59 @@ in_a_loop(const MaskWalk *w, unsigned which, const L3TrieNode *node)
 	return false;
 }
 
+/* ----------------------------------------------------------------
+ *		Effort
+ *
+ * A mask is refused by what its steps take to find, also of those that others
+ * have found before.  As long as all steps together since the tables were empty
+ * took no more than one mask may, there is nothing to count, which is nearly
+ * always.
+ * ----------------------------------------------------------------
+ */
+
+static L3Status
+begin_counting(MaskWalk *w, L3Error *err)
+{
+	const L3Automaton *a = w->m->automaton;
+
+	w->n_counted_words = (size_t) a->cap_states * a->n_classes / 64 + 1;
+	w->counted = calloc(w->n_counted_words, sizeof(uint64_t));
+	return w->counted != NULL ? L3_OK : out_of_memory(err);
+}
+
+/* Count a step that is known now, once. */
+static L3Status
+count_step(MaskWalk *w, uint32_t from, uint8_t byte, L3Error *err)
+{
+	const L3Automaton *a = w->m->automaton;
+	size_t		place = (size_t) from * a->n_classes + a->class_of[byte];
+	uint64_t	bit = UINT64_C(1) << (place & 63);
+
+	if (place / 64 >= w->n_counted_words)
+	{
+		size_t		n = (size_t) a->cap_states * a->n_classes / 64 + 1;
+		uint64_t   *counted = realloc(w->counted, n * sizeof(uint64_t));
+
+		if (counted == NULL)
+			return out_of_memory(err);
+		memset(counted + w->n_counted_words, 0, (n - w->n_counted_words) * sizeof(uint64_t));
+		w->counted = counted;
+		w->n_counted_words = n;
+	}
+	if ((w->counted[place / 64] & bit) == 0)
+	{
+		w->counted[place / 64] |= bit;
+		w->effort += l3_automaton_step_effort(a, from, byte);
+	}
+	return w->effort <= w->m->max_effort ? L3_OK :
+		l3_error(err, L3_ERR_LIMIT, "grammar can be read in too many ways");
+}
+
+/* ----------------------------------------------------------------
+ *		Going through the vocabulary
+ * ----------------------------------------------------------------
+ */
+
 static L3Status
 walk(MaskWalk *w, L3Error *err)
 {
@@ -552,11 +610,15 @@ walk(MaskWalk *w, L3Error *err)
 	const L3Trie *t = w->m->vocabulary->trie;
 	uint32_t	states[L3_TRIE_MAX_PIECE + 1];	/* by depth */
 	unsigned	which[L3_TRIE_MAX_PIECE + 1];
-	uint64_t	effort = a->effort;
 	uint32_t	i = 0;
+	L3Status	status = L3_OK;
 
 	states[0] = w->state;
 	which[0] = (1u << w->n_loops) - 1;
+	if (a->effort > w->m->max_effort)
+		status = begin_counting(w, err);
+	if (status != L3_OK)
+		return status;
 	while (i < t->n_nodes)
 	{
 		const L3TrieNode *node = &t->nodes[i];
@@ -565,6 +627,10 @@ walk(MaskWalk *w, L3Error *err)
 		uint32_t	next = a->steps[(size_t) from * a->n_classes + a->class_of[node->byte]];
 		uint32_t	distance;
 
+		if (w->counted != NULL && next != L3_STATE_UNKNOWN &&
+			!in_a_loop(w, which[depth - 1], node) &&
+			(status = count_step(w, from, node->byte, err)) != L3_OK)
+			return status;
 		if (next == L3_STATE_DEAD || in_a_loop(w, which[depth - 1], node))
 		{
 			i = node->end;
@@ -572,12 +638,19 @@ walk(MaskWalk *w, L3Error *err)
 		}
 		if (next == L3_STATE_UNKNOWN)
 		{
-			L3Status	status = l3_automaton_step(a, from, node->byte, &next, err);
-
+			status = l3_automaton_step(a, from, node->byte, &next, err);
 			if (status != L3_OK)
 				return status;
-			if (l3_automaton_used(a) > L3_MASK_STATE_BYTES || a->effort - effort > L3_MASK_EFFORT)
+			if (l3_automaton_used(a) > L3_MASK_STATE_BYTES)
 				return l3_error(err, L3_ERR_LIMIT, "grammar can be read in too many ways");
+			if (w->counted == NULL && a->effort > w->m->max_effort)
+			{
+				/* from the beginning, counting */
+				status = begin_counting(w, err);
+				if (status != L3_OK)
+					return status;
+				i = 0;
+			}
 			continue;			/* now known */
 		}
 		distance = a->states[next].distance;
@@ -662,6 +735,8 @@ make(MaskWalk *w, L3Masks *m, uint32_t state, uint32_t left, uint64_t *ids, L3Er
 	status = find_loops(w, err);
 	if (status == L3_OK)
 		status = walk(w, err);
+	free(w->counted);
+	w->counted = NULL;
 	if (status == L3_OK)
 		status = prefer_covering(w, err);
 	return status;

@@ -21,7 +21,11 @@
 
 /* Bytes of masks kept for one grammar. */
 #define L3_MASK_BYTES		((size_t) 16 << 20)
-/* What one mask may need: bytes of states, and effort, which is some 0.3 s. */
+/*
+ * What one mask may need: bytes of states, and effort to find its steps, which is
+ * some 0.3 s.  Steps that are known already count: whether an answer can go on
+ * does not hang on others before it.
+ */
 #define L3_MASK_STATE_BYTES	((size_t) 128 << 20)
 #define L3_MASK_EFFORT		((uint64_t) 20 << 20)
 /* Sets of characters whose tokens are kept for one vocabulary. */
@@ -81,6 +85,7 @@ typedef struct L3Masks
 	uint32_t	n_sets;
 	uint32_t	cap_sets;
 	uint64_t   *scratch;		/* (n_words) */
+	uint64_t	max_effort;		/* L3_MASK_EFFORT; less in tests */
 } L3Masks;
 
 L3Status	l3_vocabulary_create(const L3Tokenizer *tok, L3Vocabulary **vocabulary, L3Error *err);

@@ -281,6 +281,61 @@ test_same(const char *what, const L3Arena *arena, const char *cpu)
 }
 
 /*
+ * Which answers are refused, because a mask takes too much effort, hangs on what
+ * they are alone: not on what the grammar's tables have from others.
+ */
+static int
+test_effort(const L3Arena *arena, uint64_t effort)
+{
+	Job		   *alone = make_jobs();
+	Job		   *together = make_jobs();
+	int			n_refused = 0;
+	bool		same = true;
+	Rig			rig;
+
+	for (int i = 0; i < N_JOBS; i++)
+	{
+		rig_open(&rig, arena, fixture_options(), tok);
+		rig.model->grammars.max_mask_effort = effort;
+		rig_run(&rig, &alone[i], 1);
+		rig_close(&rig);
+		n_refused += alone[i].result.status == L3_ERR_LIMIT;
+	}
+	rig_open(&rig, arena, fixture_options(), tok);
+	rig.model->grammars.max_mask_effort = effort;
+	for (int round = 0; round < 2; round++)
+	{
+		rig_run(&rig, together, N_JOBS);
+		for (int i = 0; i < N_JOBS; i++)
+			same = same && alone[i].result.status == together[i].result.status &&
+				job_same(&alone[i], &together[i]);
+	}
+	tap_ok(same, "masks of an effort of at most %d: the same answers of %d are refused, alone and in company",
+		   (int) effort, n_refused);
+	rig_close(&rig);
+	free(alone);
+	free(together);
+	return n_refused;
+}
+
+static void
+test_efforts(const L3Arena *arena)
+{
+	static const uint64_t efforts[] = {20, 40, 80, 160, 320, 640, 1280, 2560};
+	int			most = 0;
+	int			least = N_JOBS;
+
+	for (int i = 0; i < lengthof(efforts); i++)
+	{
+		int			n_refused = test_effort(arena, efforts[i]);
+
+		most = n_refused > most ? n_refused : most;
+		least = n_refused < least ? n_refused : least;
+	}
+	tap_ok(most > N_JOBS / 2 && least == 0, "the less effort there may be, the more are refused");
+}
+
+/*
  * A prompt that contains an earlier answer, whose tokens had two roles, gives
  * the same bits as if that answer had never been.
  */
@@ -538,6 +593,7 @@ main(void)
 	test_padded_rows(1000);
 	test_same("own kernels", arena, NULL);
 	test_same("kernels of OpenBLAS", q8_0, "blas");
+	test_efforts(arena);
 	test_answer_as_prompt(arena, NULL);
 	test_answer_as_prompt(q8_0, "blas");
 	test_cancel(arena);

@@ -162,8 +162,36 @@ SELECT plan('WITH todo AS (SELECT id FROM words FOR UPDATE SKIP LOCKED LIMIT 2) 
 SELECT plan('WITH new AS (INSERT INTO none SELECT * FROM few RETURNING *) SELECT llama_filter(x, ''a'') FROM new');
 
 -- ------------------------------------------------------- reading ahead
--- where a condition has calls: three rows more, later as many as were taken
+-- where a condition has calls: what the limit wants and three rows more
 SELECT n, work(format('SELECT id FROM words WHERE llama_filter(id::text, ''a'') IS NOT NULL LIMIT %s', n)) FROM unnest(ARRAY[0, 1, 2, 3, 4, 10, 40]) n;
+SELECT work('SELECT id FROM words WHERE llama_filter(id::text, ''a'') IS NOT NULL LIMIT 4 OFFSET 5');
+SELECT work('SELECT id FROM words WHERE llama_filter(id::text, ''a'') IS NOT NULL LIMIT (SELECT max(id) + 2 FROM few)');
+SELECT work('SELECT id FROM words WHERE llama_filter(id::text, ''a'') IS NOT NULL LIMIT NULL OFFSET 30');
+SET plan_cache_mode = force_generic_plan;
+PREPARE p (int, int) AS SELECT id FROM words WHERE llama_filter(id::text, 'a') IS NOT NULL LIMIT $1 OFFSET $2;
+SELECT work('EXECUTE p (7, 4)');
+DEALLOCATE p;
+RESET plan_cache_mode;
+-- also in partitions, which together give what is wanted
+CREATE FUNCTION works(query text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE answer json;
+BEGIN
+	EXECUTE 'EXPLAIN (ANALYZE, COSTS off, TIMING off, SUMMARY off, FORMAT json) ' || query INTO answer;
+	RETURN (SELECT string_agg(node->>'Calls Made', ', ')
+			  FROM jsonb_path_query(answer::jsonb, 'strict $.** ? (@."Custom Plan Provider" == "Llama Batch")') node);
+END $$;
+SELECT n, works(format('SELECT id FROM parts WHERE llama_filter(id::text, ''a'') IS NOT NULL LIMIT %s', n)) FROM unnest(ARRAY[1, 4, 6, 10]) n;
+-- and by conditions one after the other, where three rows ahead are three, not six
+SELECT n, works(format('SELECT id FROM words WHERE llama_filter(id::text, ''a'') IS NOT NULL AND llama_filter(id::text, ''b'') IS NOT NULL AND llama_filter(id::text, ''c'') IS NOT NULL LIMIT %s', n)) FROM unnest(ARRAY[1, 3, 20]) n;
+SELECT works('SELECT llama_filter(id || (llama_filter(id::text, ''a'') IS NULL)::text, ''b'') FROM words WHERE llama_filter(id || (llama_filter(id::text, ''c'') IS NULL)::text, ''d'') IS NOT NULL LIMIT 3');
+-- rows that do not pass: as many more, fewer when more have passed than are wanted
+SELECT n, work(format('SELECT id FROM words WHERE (llama_filter(id::text, ''a'') IS NOT NULL) = (id %% 4 = 0) LIMIT %s', n)) FROM unnest(ARRAY[1, 3, 5]) n;
+SELECT work('SELECT id FROM words WHERE (llama_filter(id::text, ''a'') IS NOT NULL) = (id % 2 = 0) LIMIT 10');
+SELECT work('SELECT id FROM words WHERE (llama_filter(id::text, ''a'') IS NOT NULL) = (id > 15) LIMIT 2');
+SELECT works('SELECT id FROM words WHERE (llama_filter(id::text, ''a'') IS NOT NULL) = (id % 2 = 0) AND (llama_filter(id::text, ''b'') IS NOT NULL) = (id % 4 = 0) LIMIT 2');
+-- a row may be many of the limit's, or none
+SELECT work('SELECT words.id FROM words, LATERAL generate_series(1, 20 + words.id * 0) WHERE llama_filter(words.id::text, ''a'') IS NOT NULL LIMIT 30');
+SELECT work('SELECT * FROM (SELECT id FROM words WHERE llama_filter(id::text, ''a'') IS NOT NULL OFFSET 0) s WHERE id > 10 LIMIT 2');
 -- and again from the start when the node is asked again
 SELECT work('SELECT (SELECT id FROM words WHERE id > i AND llama_filter(id::text, ''a'') IS NOT NULL LIMIT 1) FROM generate_series(1, 10) i');
 -- where none has: the rows of the result

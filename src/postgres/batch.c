@@ -8,11 +8,7 @@
  * in the same order, they are finished.  In between the engine computes, and
  * batches what all backends have asked.
  *
- * How far it reads ahead grows with what was asked of it: for row k at most
- * max(3, k) rows more are begun, up to the window's size.  So a condition under
- * LIMIT 3 begins at most three rows too many, and a whole table soon runs at
- * full width, with no need to know which of the two it is.  Where it is known
- * that all rows will be read (batch_place.c), it runs at full width at once.
+ * How far it reads ahead, up to the window's size, is in batch_ahead.c.
  *
  * Equal calls (same function, same arguments) in the window are made once, and
  * one that was made before may be answered by the result cache (call.c).
@@ -54,11 +50,9 @@
 #include "utils/ruleutils.h"
 
 #include "batch.h"
+#include "batch_ahead.h"
 #include "progress.h"
 #include "row.h"
-
-/* The first rows are read ahead by this many. */
-#define FIRST_ROWS_AHEAD	3
 
 /* A call that the node makes for each row. */
 typedef struct CallSite
@@ -119,7 +113,7 @@ typedef struct BatchState
 	MemoryContext context;		/* of rows and answers */
 	int			n_columns;		/* of the node below */
 	List	   *needed;			/* columns without which no calls are made */
-	bool		reads_all;		/* all rows will be taken */
+	LlamaAhead	ahead;			/* how far it reads ahead */
 	int			n_sites;
 	CallSite   *sites;
 	ExprContext *arg_econtext;	/* for the calls' arguments */
@@ -133,7 +127,6 @@ typedef struct BatchState
 	int			n_rows;
 	bool		at_end;			/* of the node below */
 	BatchRow	taken;			/* what the node returned last */
-	int64		n_taken;		/* since the last rescan */
 
 	/* What was done, for EXPLAIN and for the statement's progress. */
 	bool		counts_rows;	/* this node's rows are the progress */
@@ -142,6 +135,8 @@ typedef struct BatchState
 	Counts		others;			/* of workers that have ended */
 	SharedCounts *shared;		/* in the leader, while there are workers */
 } BatchState;
+
+static const CustomExecMethods exec_methods;
 
 /* ----------------------------------------------------------------
  *		Counting
@@ -381,13 +376,34 @@ release_taken(BatchState *state)
 	release_row(state, &state->taken);
 }
 
-/* Rows that may be in the window when the next one is asked for. */
-static int
-rows_wanted(const BatchState *state)
+/* Tell the batch nodes whose rows are read how many of them there will be. */
+static void
+tell_ahead(PlanState *below, int64 rows, int64 grown)
 {
-	if (state->reads_all)
-		return state->window;
-	return (int) Min(1 + Max(FIRST_ROWS_AHEAD, state->n_taken + 1), state->window);
+	if (below == NULL)
+		return;
+	if (IsA(below, CustomScanState) && ((CustomScanState *) below)->methods == &exec_methods)
+		llama_ahead_tell(&((BatchState *) below)->ahead, rows, grown);
+	else if (IsA(below, SubqueryScanState) && below->qual == NULL)
+		tell_ahead(((SubqueryScanState *) below)->subplan, rows, grown);
+	else if (IsA(below, ResultState) && below->qual == NULL)
+		tell_ahead(outerPlanState(below), rows, grown);
+}
+
+/* Read rows into the window, as many as may be in it when the next one is asked for. */
+static void
+begin_rows(BatchState *state)
+{
+	int64		grown;
+	int64		rows;
+
+	if (state->at_end)
+		return;
+	rows = llama_ahead_rows(&state->ahead, &grown);
+	if (state->n_rows < Min(rows, state->window))
+		tell_ahead(outerPlanState(&state->css.ss.ps), rows - state->n_rows, grown);
+	while (!state->at_end && state->n_rows < Min(rows, state->window))
+		state->at_end = !begin_row(state);
 }
 
 /* Take the first row and put it, with its answers, into the scan slot. */
@@ -411,7 +427,6 @@ take_row(BatchState *state)
 	state->taken = *row;
 	state->first = (state->first + 1) % state->window;
 	state->n_rows--;
-	state->n_taken++;
 	count(state, LLAMA_ROWS_DONE, 1);
 	if (failed)
 		count(state, LLAMA_ROWS_FAILED, 1);
@@ -505,7 +520,7 @@ batch_begin(CustomScanState *css, EState *estate, int eflags)
 	outerPlanState(css) = below;
 	state->n_columns = intVal(linitial(batch->custom_private));
 	state->needed = lsecond(batch->custom_private);
-	state->reads_all = intVal(lthird(batch->custom_private));
+	llama_ahead_init(&state->ahead, &css->ss.ps, lthird(batch->custom_private));
 	state->n_sites = list_length(batch->custom_scan_tlist) - state->n_columns;
 	state->sites = palloc0(state->n_sites * sizeof(CallSite));
 	for (int i = 0; i < state->n_sites; i++)
@@ -538,20 +553,22 @@ batch_exec(CustomScanState *css)
 {
 	BatchState *state = (BatchState *) css;
 	ExprContext *econtext = css->ss.ps.ps_ExprContext;
+	bool		passed;
 
 	for (;;)
 	{
 		CHECK_FOR_INTERRUPTS();
 		ResetExprContext(econtext);
 		release_taken(state);
-		while (!state->at_end && state->n_rows < rows_wanted(state))
-			state->at_end = !begin_row(state);
+		begin_rows(state);
 		if (state->n_rows == 0)
 			return NULL;
 
 		take_row(state);
 		econtext->ecxt_scantuple = css->ss.ss_ScanTupleSlot;
-		if (ExecQual(css->ss.ps.qual, econtext))
+		passed = ExecQual(css->ss.ps.qual, econtext);
+		llama_ahead_taken(&state->ahead, passed);
+		if (passed)
 			break;
 		InstrCountFiltered1(css, 1);
 	}
@@ -578,7 +595,7 @@ batch_rescan(CustomScanState *css)
 
 	release_rows(state);
 	state->at_end = false;
-	state->n_taken = 0;
+	llama_ahead_restart(&state->ahead);
 	if (below->chgParam == NULL)
 		ExecReScan(below);
 }

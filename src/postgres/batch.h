@@ -9,9 +9,10 @@
  * node's scan tuple, described by its custom_scan_tlist, is the columns of the
  * node below (as OUTER_VARs) followed by the calls' results; custom_private holds
  * the number of columns (an Integer), the numbers of those without which a row's
- * calls are not made (a list), whether all rows will be taken once one is (an
- * Integer) and, in the nodes whose rows are the statement's progress, how many it
- * is expected to read (a Float; negative: unknown).
+ * calls are not made (a list), who takes the rows (a list, see batch_ahead.h)
+ * and, in the nodes whose rows are the statement's progress, how many it is
+ * expected to read (a Float; negative: unknown).  Below a Limit custom_exprs are
+ * its count and its offset.
  *
  *-------------------------------------------------------------------------
  */

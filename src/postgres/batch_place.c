@@ -12,8 +12,13 @@
  * those count that no other batch node stands above.  Where the plan itself has
  * none, its subplans' (common table expressions among them) do.
  *
- * A node whose rows will all be read, if any is, can begin as many calls as it
- * ever has at once: so it is below an aggregation, a sort or a ModifyTable.
+ * How far a node reads ahead (batch_ahead.c) hangs on who takes its rows: an
+ * aggregation, a sort or a ModifyTable all of them, whoever runs the statement
+ * perhaps, a Limit not more than its count and offset.  Between the Limit and
+ * the node there may be a join, which makes one row into many; then the rows
+ * that are wanted may be fewer.  The partitions of an Append count together,
+ * in a Param that no expression uses.  Processes of a Gather share rows out as
+ * they ask for them, and do not know each other's.
  *
  * A condition that a batch node checks no longer filters the rows below it.  How
  * many rows come from there is known where the selectivity of the condition is
@@ -23,11 +28,14 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
+#include "optimizer/clauses.h"
 #include "optimizer/optimizer.h"
 
 #include "batch.h"
+#include "batch_ahead.h"
 #include "cost.h"
 
 /* Where in a plan a node stands. */
@@ -36,7 +44,10 @@ typedef struct Place
 	double		times;			/* that it is run, over all processes */
 	bool		in_gather;
 	bool		counts_rows;	/* no batch node is above it */
-	bool		reads_all;		/* once begun it is read to its end */
+	LlamaReader reader;			/* of its rows */
+	const Limit *limit;			/* that takes rows of it, or NULL */
+	bool		is_loose;		/* a row may be many of the Limit's */
+	int			param;			/* that counts the rows for the Limit, or -1 */
 } Place;
 
 /* How many processes' worth of rows come together in a Gather (see get_parallel_divisor). */
@@ -50,36 +61,92 @@ processes(int workers, bool single_copy)
 	return workers + (parallel_leader_participation && leader > 0 ? leader : 0);
 }
 
-/* Is the input of a node read to its end once it is begun, where the node is or is not? */
+/* Are there Params that the executor sets?  A walker. */
 static bool
-reads_all_input(const Plan *plan, bool reads_all)
+has_exec_params(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Param))
+		return ((Param *) node)->paramkind == PARAM_EXEC;
+	return expression_tree_walker(node, has_exec_params, context);
+}
+
+/* A place whose rows are taken by this reader, and no Limit above counts. */
+static Place
+read_by(Place place, LlamaReader reader)
+{
+	place.reader = reader;
+	place.limit = NULL;
+	place.is_loose = false;
+	place.param = -1;
+	return place;
+}
+
+/* Can a Limit's bounds be evaluated by another node, in any process if that is in a Gather? */
+static bool
+can_be_told(const Limit *limit, bool in_gather)
+{
+	Node	   *bounds = (Node *) list_make2(limit->limitCount, limit->limitOffset);
+
+	return limit->limitCount != NULL && !contain_volatile_functions(bounds) && !contain_subplans(bounds) &&
+		!(in_gather && has_exec_params(bounds, NULL));
+}
+
+/* Who takes the rows of a node's first child: see batch_ahead.c. */
+static void
+set_reader_below(const Plan *plan, Place *place)
 {
 	switch (nodeTag(plan))
 	{
 		case T_ModifyTable:
 		case T_Sort:
 		case T_Hash:
-			return true;
+			*place = read_by(*place, LLAMA_READS_ALL);
+			break;
 		case T_Agg:
-			return reads_all || ((const Agg *) plan)->aggstrategy == AGG_PLAIN ||
-				((const Agg *) plan)->aggstrategy == AGG_HASHED;
-		case T_Result:
-		case T_SubqueryScan:
+			if (((const Agg *) plan)->aggstrategy == AGG_PLAIN || ((const Agg *) plan)->aggstrategy == AGG_HASHED)
+				*place = read_by(*place, LLAMA_READS_ALL);
+			break;
+		case T_Limit:
+			*place = read_by(*place, LLAMA_READS_SOME);
+			if (can_be_told((const Limit *) plan, place->in_gather))
+				place->limit = (const Limit *) plan;
+			break;
+		case T_CustomScan:
+			/* A batch node tells the one below itself. */
+			*place = read_by(*place, llama_is_batch(plan) ? place->reader : LLAMA_READS_SOME);
+			break;
 		case T_Append:
 		case T_MergeAppend:
-			return reads_all;
-		case T_CustomScan:
-			return reads_all && llama_is_batch(plan);
+		case T_Result:
+		case T_SubqueryScan:
+		case T_IncrementalSort:
+		case T_Unique:
+		case T_Group:
+		case T_LockRows:
+		case T_Material:
+		case T_ProjectSet:
+			break;
+		case T_WindowAgg:
+			if (((const WindowAgg *) plan)->runCondition != NIL)
+				place->reader = LLAMA_READS_SOME;
+			break;
 		default:
-			return false;
+			/* Joins, among others. */
+			place->reader = LLAMA_READS_SOME;
+			place->param = -1;
+			break;
 	}
+	if (IsA(plan, ProjectSet) || IsA(plan, NestLoop) || IsA(plan, MergeJoin) || IsA(plan, HashJoin))
+		place->is_loose = true;
 }
 
 /* The place of a node's first children; others differ in times only. */
 static Place
 place_below(const Plan *plan, Place place)
 {
-	place.reads_all = reads_all_input(plan, place.reads_all);
+	set_reader_below(plan, &place);
 	switch (nodeTag(plan))
 	{
 		case T_Gather:
@@ -98,6 +165,8 @@ place_below(const Plan *plan, Place place)
 		default:
 			break;
 	}
+	if (place.in_gather && place.limit != NULL && !can_be_told(place.limit, true))
+		place.limit = NULL;
 	return place;
 }
 
@@ -153,9 +222,31 @@ set_rows_read(CustomScan *batch)
 	return plan->lefttree->plan_rows;
 }
 
+/* Tell a batch node who takes its rows. */
+static void
+set_reader(CustomScan *batch, Place place)
+{
+	LlamaReader reader = place.in_gather ? LLAMA_READS_SOME : place.reader;
+
+	lthird(batch->custom_private) = llama_ahead_place(reader, place.is_loose, place.param);
+	if (place.limit == NULL)
+		return;
+	batch->custom_exprs = list_make1(copyObject(place.limit->limitCount));
+	if (place.limit->limitOffset != NULL)
+		batch->custom_exprs = lappend(batch->custom_exprs, copyObject(place.limit->limitOffset));
+}
+
+/* A Param in which the nodes below an Append count the rows that they give. */
+static int
+make_count_param(PlannedStmt *statement)
+{
+	statement->paramExecTypes = lappend_oid(statement->paramExecTypes, INT8OID);
+	return list_length(statement->paramExecTypes) - 1;
+}
+
 /* Place the batch nodes of a plan; was there one? */
 static bool
-place_batches(Plan *plan, Place place)
+place_batches(PlannedStmt *statement, Plan *plan, Place place)
 {
 	Place		below;
 	bool		found;
@@ -170,8 +261,7 @@ place_batches(Plan *plan, Place place)
 		double		rows = set_rows_read(batch);
 
 		plan->parallel_aware = place.in_gather;
-		/* Processes of a Gather share the rows out as they ask for them. */
-		lthird(batch->custom_private) = makeInteger(place.reads_all && !place.in_gather);
+		set_reader(batch, place);
 		/* The point makes it a Float also for whoever reads the plan as text. */
 		if (place.counts_rows)
 			batch->custom_private = lappend(batch->custom_private,
@@ -179,17 +269,20 @@ place_batches(Plan *plan, Place place)
 															   place.times * rows)));
 	}
 	below = place_below(plan, place);
+	if (below.limit != NULL && below.param < 0 && (IsA(plan, Append) || IsA(plan, MergeAppend)))
+		below.param = make_count_param(statement);
 	foreach(cell, llama_other_children(plan))
-		found = place_batches(lfirst(cell), below) || found;
-	found = place_batches(plan->lefttree, below) || found;
+		found = place_batches(statement, lfirst(cell), below) || found;
+	found = place_batches(statement, plan->lefttree, below) || found;
 	below.times *= inner_times(plan);
-	return place_batches(plan->righttree, below) || found;
+	return place_batches(statement, plan->righttree, below) || found;
 }
 
 void
 llama_batch_place(PlannedStmt *statement)
 {
-	bool		found = place_batches(statement->planTree, (Place) {1, false, true, false});
+	bool		found = place_batches(statement, statement->planTree,
+									  (Place) {1, false, true, LLAMA_READS_AS_STATEMENT, NULL, false, -1});
 	ListCell   *cell;
 
 	foreach(cell, statement->subplans)
@@ -198,6 +291,6 @@ llama_batch_place(PlannedStmt *statement)
 		/* How often a subplan with arguments is run is not known here. */
 		double		times = plan == NULL || !bms_is_empty(plan->extParam) ? -1 : 1;
 
-		(void) place_batches(plan, (Place) {times, false, !found, false});
+		(void) place_batches(statement, plan, (Place) {times, false, !found, LLAMA_READS_SOME, NULL, false, -1});
 	}
 }

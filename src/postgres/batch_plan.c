@@ -42,6 +42,7 @@
 #include "optimizer/optimizer.h"
 
 #include "batch.h"
+#include "batch_ahead.h"
 #include "outer_join.h"
 
 /* ----------------------------------------------------------------
@@ -215,7 +216,8 @@ llama_make_batch(LlamaRewrite *rewrite, Plan *plan, List *calls)
 	batch->scan.plan.allParam = bms_copy(plan->allParam);
 	batch->scan.plan.lefttree = plan;
 	batch->methods = &llama_batch_methods;
-	batch->custom_private = list_make3(makeInteger(list_length(columns)), NIL, makeInteger(false));
+	batch->custom_private = list_make3(makeInteger(list_length(columns)), NIL,
+									   llama_ahead_place(LLAMA_READS_SOME, false, -1));
 	batch->custom_scan_tlist = llama_target_list(list_concat(columns, calls));
 	batch->scan.plan.targetlist = llama_scan_target_list(batch->custom_scan_tlist);
 	return batch;

@@ -103,4 +103,13 @@ llama_relation_ownercheck(Oid relation, Oid role)
 #endif
 }
 
+/* What ExecutorRun's hook is called with.  18 dropped the last. */
+#if PG_VERSION_NUM >= 180000
+#define LLAMA_EXECUTOR_RUN_PARAMS	QueryDesc *queryDesc, ScanDirection direction, uint64 count
+#define LLAMA_EXECUTOR_RUN_ARGS		queryDesc, direction, count
+#else
+#define LLAMA_EXECUTOR_RUN_PARAMS	QueryDesc *queryDesc, ScanDirection direction, uint64 count, bool execute_once
+#define LLAMA_EXECUTOR_RUN_ARGS		queryDesc, direction, count, execute_once
+#endif
+
 #endif							/* LLAMA3_COMPAT_H */

@@ -26,6 +26,7 @@
 #include "storage/ipc.h"
 
 #include "batch.h"
+#include "batch_ahead.h"
 #include "job.h"
 #include "shmem.h"
 
@@ -78,6 +79,7 @@ _PG_init(void)
 	llama_settings_init();
 	llama_shmem_init();
 	llama_planner_init();
+	llama_ahead_hook();
 
 	/* pg_upgrade must not find anybody who reads files or keeps it waiting. */
 	if (IsBinaryUpgrade)

@@ -55,7 +55,7 @@ is(with_cursor("SELECT llama_complete(g::text, 1) FROM many", 60, "$rows, calls_
 	'60|60|60|60|t|t', 'equal calls are made once');
 # As many rows as there are outermost nodes' rows; calls are everybody's.
 is(with_cursor("SELECT llama_filter(x, 'a') FROM many WHERE llama_filter(x, 'b') IS NOT NULL", 2, 'rows_begun, rows_done, calls_made'),
-	'5|2|15', 'the outermost node tells the rows, all tell the calls');
+	'5|2|10', 'the outermost node tells the rows, all tell the calls');
 is(with_cursor("SELECT llama_filter(x, 'a') FROM many a WHERE id <= 2 UNION ALL SELECT llama_filter(x, 'b') FROM many b WHERE id <= 3", 5, "$rows, calls_made"),
 	'5|5|5|5', 'nodes beside each other have their rows added');
 is(with_cursor("SELECT f FROM (WITH c AS MATERIALIZED (SELECT llama_filter(x, 'a') f FROM many) SELECT * FROM c) s", 5, "$rows, calls_made"),
@@ -122,6 +122,35 @@ for my $how ('pg_cancel_backend', 'pg_terminate_backend')
 	progress("$how(pid)");
 	finish_sql($client);
 	nobody_runs($how);
+}
+
+# A literal within a literal.
+sub quoted { return $_[0] =~ s/'/''/gr; }
+
+# A statement that is run to its end, whatever takes its rows; others may stop.
+my $answer = "llama_complete(x, max_tokens => 3000, repeat_penalty => 0.1, model => 'slow') AS answer";
+my $lines = "SELECT id, $answer FROM many";
+$node->safe_psql('postgres', "CREATE FUNCTION all_lines() RETURNS TABLE (id int, answer text) LANGUAGE plpgsql AS
+	'BEGIN RETURN QUERY SELECT many.id, " . quoted($answer) . " FROM many; END';
+	CREATE FUNCTION one_line() RETURNS void LANGUAGE plpgsql AS
+	'DECLARE line record; BEGIN SELECT " . quoted($answer) . " INTO line FROM many; END'");
+my %begun = (
+	$lines => 60,
+	"CREATE TABLE answers AS $lines" => 60,
+	"COPY ($lines) TO STDOUT" => 60,
+	'SELECT * FROM all_lines()' => 60,
+	"$lines UNION ALL $lines" => 60,
+	'SELECT one_line()' => 4,
+	"BEGIN; DECLARE c CURSOR FOR $lines; FETCH 1 FROM c" => 4,
+	"$lines WHERE llama_filter(x, 'a', 'slow') IS NOT NULL LIMIT 5" => 5);
+for my $statement (sort keys %begun)
+{
+	my $client = spawn_sql($node, $statement);
+	ok(wait_until('rows have begun', sub { progress("rows_begun = $begun{$statement} AND rows_done = 0") eq 't' }),
+		"begins $begun{$statement} rows: $statement") or diag(progress('*'));
+	progress('pg_cancel_backend(pid)');
+	finish_sql($client);
+	nobody_runs($statement);
 }
 $session->query_safe("BEGIN; DECLARE c CURSOR FOR SELECT llama_filter(x, 'a') FROM many; MOVE 1 IN c");
 $session->quit;

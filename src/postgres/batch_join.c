@@ -151,30 +151,76 @@ without_subplans(List *calls)
 	return result;
 }
 
-/* Calls in the keys of the outer input, as expressions over OUTER_VARs. */
+/* Does a hash join keep the rows of an input that have NULL in a key? */
+static bool
+keeps_null_keys(JoinType type, int varno)
+{
+	if (varno == OUTER_VAR)
+		return type != JOIN_INNER && type != JOIN_RIGHT && type != JOIN_SEMI;
+	return type != JOIN_INNER && type != JOIN_LEFT && type != JOIN_SEMI && type != JOIN_ANTI;
+}
+
+/*
+ * Calls in the first of the keys that has some.  A hash join that need not keep
+ * a row looks at no key behind one that is NULL: so the call is made only for
+ * rows that have all columns in needed, and none is found behind a key that is
+ * no column.
+ */
 static List *
-outer_key_calls(const Plan *plan)
+hash_key_calls(const HashJoin *join, List *keys, int varno, List **needed)
+{
+	bool		keeps_nulls = keeps_null_keys(join->join.jointype, varno);
+	ListCell   *key_cell;
+	ListCell   *operator_cell;
+
+	*needed = NIL;
+	forboth(key_cell, keys, operator_cell, join->hashoperators)
+	{
+		Node	   *key = lfirst(key_cell);
+		List	   *calls = without_subplans(llama_ready_calls(key));
+
+		if (calls != NIL)
+			return calls;
+		if (keeps_nulls || !op_strict(lfirst_oid(operator_cell)))
+			continue;
+		while (IsA(key, RelabelType))
+			key = (Node *) ((RelabelType *) key)->arg;
+		if (!IsA(key, Var))
+			return NIL;
+		*needed = lappend_int(*needed, ((Var *) key)->varattno);
+	}
+	return NIL;
+}
+
+/*
+ * Calls in the keys of the outer input, as expressions over OUTER_VARs, and the
+ * columns without which they are not made.
+ */
+static List *
+outer_key_calls(const Plan *plan, List **needed)
 {
 	List	   *calls = NIL;
 	ListCell   *cell;
 
+	*needed = NIL;
 	if (IsA(plan, HashJoin))
-		(void) llama_find_calls((Node *) ((const HashJoin *) plan)->hashkeys, &calls);
+		return hash_key_calls((const HashJoin *) plan, ((const HashJoin *) plan)->hashkeys, OUTER_VAR, needed);
 	if (IsA(plan, MergeJoin))
 	{
-		/* The planner has put the outer key to the left. */
+		/* All keys are looked at.  The planner has put the outer one to the left. */
 		foreach(cell, ((const MergeJoin *) plan)->mergeclauses)
 			(void) llama_find_calls(linitial(lfirst_node(OpExpr, cell)->args), &calls);
 	}
 	return without_subplans(calls);
 }
 
-/* Calls in the keys of the inner input, as expressions over the OUTER_VARs of the Hash. */
+/* The same of the inner input, as expressions over the OUTER_VARs of the Hash. */
 static List *
-inner_key_calls(const Plan *plan)
+inner_key_calls(const Plan *plan, List **needed)
 {
+	*needed = NIL;
 	return IsA(plan, HashJoin) && IsA(plan->righttree, Hash) ?
-		without_subplans(llama_ready_calls((Node *) ((const Hash *) plan->righttree)->hashkeys)) : NIL;
+		hash_key_calls((const HashJoin *) plan, ((const Hash *) plan->righttree)->hashkeys, INNER_VAR, needed) : NIL;
 }
 
 /* Does the join give rows without one of this input? */
@@ -228,22 +274,23 @@ find_params(Node *node, Bitmapset **params)
 
 /* A batch node over a join's input, which may so depend on Params that only the join did. */
 static Plan *
-batch_input(LlamaRewrite *rewrite, Plan *input, List *calls)
+batch_input(LlamaRewrite *rewrite, Plan *input, List *calls, List *needed)
 {
-	Plan	   *batch = &llama_make_batch(rewrite, input, copyObject(calls))->scan.plan;
+	CustomScan *batch = llama_make_batch(rewrite, input, copyObject(calls));
 
-	(void) find_params((Node *) calls, &batch->extParam);
-	(void) find_params((Node *) calls, &batch->allParam);
-	return batch;
+	(void) find_params((Node *) calls, &batch->scan.plan.extParam);
+	(void) find_params((Node *) calls, &batch->scan.plan.allParam);
+	llama_batch_only_with(batch, needed);
+	return &batch->scan.plan;
 }
 
 /* Have the calls made for each row of the outer input. */
 static void
-batch_outer_input(LlamaRewrite *rewrite, Plan *plan, List *calls)
+batch_outer_input(LlamaRewrite *rewrite, Plan *plan, List *calls, List *needed)
 {
 	int			first = list_length(plan->lefttree->targetlist) + 1;
 
-	plan->lefttree = batch_input(rewrite, plan->lefttree, calls);
+	plan->lefttree = batch_input(rewrite, plan->lefttree, calls, needed);
 	replace_in_join(plan, calls, first, OUTER_VAR);
 }
 
@@ -265,12 +312,12 @@ to_inner_vars(Node *node, void *context)
 
 /* Have the calls made for each row that goes into the hash table. */
 static void
-batch_hashed_input(LlamaRewrite *rewrite, Plan *plan, List *calls)
+batch_hashed_input(LlamaRewrite *rewrite, Plan *plan, List *calls, List *needed)
 {
 	Hash	   *hash = (Hash *) plan->righttree;
 	int			first = list_length(hash->plan.lefttree->targetlist) + 1;
 
-	hash->plan.lefttree = batch_input(rewrite, hash->plan.lefttree, calls);
+	hash->plan.lefttree = batch_input(rewrite, hash->plan.lefttree, calls, needed);
 	hash->plan.targetlist = llama_target_list(llama_outer_vars(hash->plan.lefttree));
 	hash->hashkeys = (List *) llama_replace((Node *) hash->hashkeys, calls, first, OUTER_VAR);
 	replace_in_join(plan, (List *) to_inner_vars((Node *) calls, NULL), first, INNER_VAR);
@@ -442,7 +489,7 @@ batch_looked_for(LlamaRewrite *rewrite, Plan *plan, Node *call)
 	param->location = -1;
 	rewrite->statement->paramExecTypes = lappend_oid(rewrite->statement->paramExecTypes, param->paramtype);
 
-	batch_outer_input(rewrite, plan, list_make1(call_over_outer_row(loop, call)));
+	batch_outer_input(rewrite, plan, list_make1(call_over_outer_row(loop, call)), NIL);
 	handed->paramno = param->paramid;
 	handed->paramval = makeVar(OUTER_VAR, column, param->paramtype, param->paramtypmod, param->paramcollid, 0);
 	loop->nestParams = lappend(loop->nestParams, handed);
@@ -463,7 +510,8 @@ List *
 llama_join_key_calls(const Plan *plan)
 {
 	Node	   *call = looked_for_call(plan);
-	List	   *calls = list_concat(outer_key_calls(plan), inner_key_calls(plan));
+	List	   *needed;
+	List	   *calls = list_concat(outer_key_calls(plan, &needed), inner_key_calls(plan, &needed));
 
 	return call == NULL ? calls : lappend(calls, call);
 }
@@ -496,15 +544,16 @@ void
 llama_batch_join_keys(LlamaRewrite *rewrite, Plan *plan)
 {
 	List	   *calls;
+	List	   *needed;
 
-	if (outer_key_calls(plan) != NIL && !input_has_effects(rewrite, plan->lefttree))
+	if (outer_key_calls(plan, &needed) != NIL && !input_has_effects(rewrite, plan->lefttree))
 	{
-		for (int stage = 0; stage < LLAMA_MAX_STAGES && (calls = outer_key_calls(plan)) != NIL; stage++)
-			batch_outer_input(rewrite, plan, calls);
+		for (int stage = 0; stage < LLAMA_MAX_STAGES && (calls = outer_key_calls(plan, &needed)) != NIL; stage++)
+			batch_outer_input(rewrite, plan, calls, needed);
 	}
-	if (inner_key_calls(plan) != NIL && !input_has_effects(rewrite, plan->righttree))
+	if (inner_key_calls(plan, &needed) != NIL && !input_has_effects(rewrite, plan->righttree->lefttree))
 	{
-		for (int stage = 0; stage < LLAMA_MAX_STAGES && (calls = inner_key_calls(plan)) != NIL; stage++)
-			batch_hashed_input(rewrite, plan, calls);
+		for (int stage = 0; stage < LLAMA_MAX_STAGES && (calls = inner_key_calls(plan, &needed)) != NIL; stage++)
+			batch_hashed_input(rewrite, plan, calls, needed);
 	}
 }

@@ -20,11 +20,14 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
+#include "portability/instr_time.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
 #include "utils/memutils.h"
 
 #include "shmem.h"
+
+int64		llama_slot_wait_usec = 0;
 
 /* How long everybody waits for a dead worker to come back, ms. */
 #define LLAMA_WORKER_GRACE_MS	30000
@@ -250,6 +253,8 @@ llama_slot_acquire(void)
 	static uint32 wait_event = 0;
 	LlamaBackend *self = &llama_shared->backends[llama_proc_number(MyProc)];
 	LlamaSlot  *slot;
+	instr_time	start;
+	instr_time	waited;
 
 	LWLockAcquire(llama_shared->queue_lock, LW_EXCLUSIVE);
 	slot = try_acquire(self);
@@ -259,6 +264,7 @@ llama_slot_acquire(void)
 
 	if (wait_event == 0)
 		wait_event = llama_wait_event("Llama3Slot");
+	INSTR_TIME_SET_CURRENT(start);
 	PG_TRY();
 	{
 		for (;;)
@@ -286,6 +292,9 @@ llama_slot_acquire(void)
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
+	INSTR_TIME_SET_CURRENT(waited);
+	INSTR_TIME_SUBTRACT(waited, start);
+	llama_slot_wait_usec += INSTR_TIME_GET_MICROSEC(waited);
 	return slot;
 }
 

@@ -328,6 +328,8 @@ extern PGDLLEXPORT void llama_payload_request(LlamaPayload *payload, L3Request *
 
 /* Take a free slot (-> FILLING), waiting in turn. */
 extern LlamaSlot *llama_slot_acquire(void);
+/* Time that this process has waited for slots so far, in microseconds. */
+extern int64 llama_slot_wait_usec;
 /* Leave the line of waiters, at exit. */
 extern void llama_slot_stop_waiting(void);
 /* FILLING -> QUEUED, and wake the workers. */

@@ -78,6 +78,7 @@ SELECT plan('SELECT llama_filter(x, ''a''), random() FROM words ORDER BY id LIMI
 -- writing
 SELECT plan('UPDATE words SET x = llama_complete(x, 2) WHERE llama_filter(x, ''a'')');
 SELECT plan('INSERT INTO none SELECT id, g, llama_complete(x, 2) FROM words');
+SELECT plan('CREATE TABLE made AS SELECT id, llama_complete(x, 2) FROM words');
 SELECT plan('DELETE FROM words USING few WHERE words.id = few.id AND llama_filter(words.x, few.x)');
 -- subqueries in their arguments
 SELECT plan('SELECT id FROM words WHERE llama_filter((SELECT max(x) FROM few WHERE few.id <= words.id), ''a'')');
@@ -87,6 +88,8 @@ SELECT plan('SELECT id, (SELECT count(*) FROM few WHERE llama_filter(few.x, word
 SELECT plan('WITH c AS MATERIALIZED (SELECT id, llama_filter(x, ''a'') f FROM words) SELECT llama_filter(id::text, ''b''), f FROM c');
 SELECT plan('WITH RECURSIVE r(i, s) AS (SELECT 1, ''a'' UNION ALL SELECT i + 1, llama_complete(s, 2) FROM r WHERE i < 4) SELECT * FROM r');
 SELECT plan('SELECT llama_filter(x, ''a'') FROM parts WHERE llama_filter(x, ''b'')');
+-- arguments of set-returning functions, but not what stands beside these
+SELECT plan('SELECT id, unnest(llama_classify_multi(llama_complete(x, 1), ''{p,q}'')), llama_filter(x, ''a'') FROM words');
 -- functions, constants, sets of rows
 SELECT plan('SELECT llama_filter(v, ''a'') FROM (VALUES (''a''), (''b'')) v (v)');
 SELECT plan('SELECT llama_filter(i::text, ''a'') FROM generate_series(1, 3) i');
@@ -148,6 +151,8 @@ SELECT ticked('SELECT llama_filter(v::text, ''a'') FROM (SELECT nextval(''ticks'
 SELECT ticked('SELECT llama_filter(v::text, ''a'') FROM (SELECT (SELECT nextval(''ticks'') + id) v FROM few OFFSET 0) s LIMIT 2');
 SELECT ticked('SELECT llama_filter(v::text, ''a'') FROM (VALUES (nextval(''ticks'')), (nextval(''ticks'')), (nextval(''ticks''))) v (v) LIMIT 2');
 SELECT ticked('SELECT llama_filter(t, ''a'') FROM few, tick(id) t LIMIT 2');
+SELECT ticked('SELECT t.c FROM few, XMLTABLE(''/r'' PASSING xmlelement(name r, nextval(''ticks'') + id) COLUMNS c text PATH ''.'') t WHERE llama_filter(t.c || few.x, ''a'') IS NOT NULL LIMIT 2');
+SELECT plan('SELECT llama_filter(t.c, ''a'') FROM XMLTABLE(''/r'' PASSING xmlelement(name r, nextval(''ticks'')) COLUMNS c text PATH ''.'') t');
 SELECT ticked('SELECT llama_filter(few.x || b.x, ''a'') FROM few LEFT JOIN few b ON b.id = few.id AND nextval(''ticks'') > b.id - few.id LIMIT 1');
 SELECT ticked('SELECT llama_filter(x, ''a'') FROM few WHERE nextval(''ticks'') > 0 AND llama_filter(x, ''b'') IS NOT NULL LIMIT 2');
 SELECT ticked('SELECT llama_filter((SELECT x || nextval(''ticks'') FROM words w WHERE w.id = few.id), ''a'') FROM few LIMIT 2');
@@ -159,7 +164,21 @@ SELECT plan('SELECT llama_filter(t, ''a'') FROM tick(1) t');
 -- locks neither, unless all rows are read in any case
 SELECT plan('SELECT llama_filter(x, ''a'') FROM (SELECT * FROM few FOR UPDATE) s LIMIT 1');
 SELECT plan('WITH todo AS (SELECT id FROM words FOR UPDATE SKIP LOCKED LIMIT 2) UPDATE words w SET x = llama_complete(w.x, 1) FROM todo WHERE w.id = todo.id');
+-- what has read all of its input before it gives a row has had its effects
+SELECT plan('SELECT llama_filter(x, ''a'') FROM words ORDER BY random() LIMIT 3');
+SELECT plan('SELECT llama_filter(max(x), ''a'') FROM words GROUP BY ceil(random())');
+SELECT ticked('SELECT llama_filter(s.v::text, ''a'') FROM (SELECT nextval(''ticks'') v FROM few ORDER BY 1) s LIMIT 2');
+SELECT plan('SELECT llama_filter(s.v::text, ''a'') FROM (SELECT nextval(''ticks'') v FROM few ORDER BY 1) s LIMIT 2');
+SELECT ticked('SELECT s.v FROM few f, LATERAL (SELECT nextval(''ticks'') v FROM words WHERE id = f.id ORDER BY 1 OFFSET 0) s WHERE llama_filter(s.v || f.x, ''a'') IS NOT NULL LIMIT 1');
+-- and so has what modifies a table, whose order nobody is promised, unless that can be seen in what is volatile
 SELECT plan('WITH new AS (INSERT INTO none SELECT * FROM few RETURNING *) SELECT llama_filter(x, ''a'') FROM new');
+SELECT plan('WITH old AS (DELETE FROM words USING (SELECT id FROM few ORDER BY id LIMIT 2 FOR UPDATE SKIP LOCKED) f WHERE f.id = words.id RETURNING words.*) INSERT INTO none SELECT id, g, llama_complete(x, 1) FROM old');
+SELECT plan('WITH new AS (INSERT INTO none SELECT * FROM few RETURNING nextval(''ticks'')) SELECT llama_filter(nextval::text, ''a'') FROM new');
+SELECT plan('WITH new AS (INSERT INTO none SELECT nextval(''ticks'') FROM few RETURNING *) SELECT llama_filter(x, ''a'') FROM new');
+BEGIN;
+WITH old AS (DELETE FROM few RETURNING *) INSERT INTO none SELECT id, g, llama_filter(x, 'a')::text FROM old LIMIT 1;
+SELECT (SELECT count(*) FROM few) AS few, (SELECT count(*) FROM none) AS none;
+ROLLBACK;
 
 -- ------------------------------------------------------- reading ahead
 -- where a condition has calls: what the limit wants and three rows more
@@ -330,6 +349,7 @@ END $$;
 
 -- -------------------------------------------------- the same results
 SELECT compare('SELECT id, llama_filter_prob(x, ''a''), llama_embed(x, 2) FROM words WHERE llama_filter_prob(x, ''b'') IS NOT NULL');
+SELECT compare('SELECT id, unnest(llama_classify_multi(x, ''{p,q,r}'', threshold => 0.3)), generate_series(1, (10 * llama_filter_prob(x, ''a''))::int), llama_filter_prob(x, ''b'') FROM words');
 SELECT compare('SELECT words, ctid, tableoid, llama_filter_prob(x, ''a'') FROM words');
 SELECT compare('SELECT s, llama_filter_prob(s.x, ''a'') FROM (SELECT x, g FROM words OFFSET 1) s');
 SELECT compare('SELECT a.id, llama_similarity(a.x, b.x) FROM words a LEFT JOIN few b ON a.g = b.g AND a.id < 9 ORDER BY a.id, b.id');
@@ -394,7 +414,12 @@ CREATE POLICY low ON words USING (id < 3 AND llama_filter_prob(x, 'policy') < 2)
 CREATE FUNCTION leak(text) RETURNS bool LANGUAGE plpgsql STABLE COST 0.001 AS $$ BEGIN RAISE NOTICE '%', $1; RETURN true; END $$;
 SET ROLE regress_llama3_reader;
 SELECT id, llama_filter_prob(x, 'a') < 2 AS answered FROM words WHERE llama_filter_prob(x, 'b') < 2 AND leak(x);
+SELECT w.id, i FROM words w JOIN generate_series(2, 5) i ON w.id = i AND llama_filter_prob(w.x, i::text) < 2 WHERE leak(w.x) AND llama_filter_prob(w.x, 'b') < 2;
 RESET ROLE;
+CREATE VIEW barrier WITH (security_barrier) AS SELECT * FROM words WHERE llama_filter_prob(x, 'view') < 2 AND id > 39;
+SELECT id, llama_filter_prob(x, 'a') < 2 AS answered FROM barrier WHERE leak(x) AND llama_filter_prob(x, 'b') < 2;
+SELECT b.id, i FROM barrier b JOIN generate_series(38, 41) i ON b.id = i AND llama_filter_prob(b.x, i::text) < 2 WHERE leak(b.x);
+DROP VIEW barrier;
 -- who may not call a function may not by a batch
 REVOKE EXECUTE ON FUNCTION llama_filter_prob(text, text, text) FROM public;
 SET ROLE regress_llama3_reader;

@@ -51,8 +51,10 @@
 
 #include "batch.h"
 #include "batch_ahead.h"
+#include "compat.h"
 #include "progress.h"
 #include "row.h"
+#include "shmem.h"
 
 /* A call that the node makes for each row. */
 typedef struct CallSite
@@ -225,6 +227,7 @@ get_answer(BatchState *state, const CallSite *site)
 	Answer	   *answer;
 	MemoryContext context;
 	MemoryContext old;
+	int64		waited = llama_slot_wait_usec;
 
 	llama_digest_question(site->fcinfo, site->signature, site->kind, &question);
 	llama_digest_call(site->fcinfo, site->signature, site->kind, &question, &digest);
@@ -245,6 +248,7 @@ get_answer(BatchState *state, const CallSite *site)
 	old = MemoryContextSwitchTo(state->arg_econtext->ecxt_per_tuple_memory);
 	begin_answer(site, answer, &question);
 	MemoryContextSwitchTo(old);
+	count(state, LLAMA_WAIT_USEC, llama_slot_wait_usec - waited);
 	count(state, answer->call.is_cached ? LLAMA_CALLS_CACHED : LLAMA_CALLS_MADE, 1);
 	entry = hash_search(state->answers, &digest, HASH_ENTER, NULL);
 	entry->answer = answer;

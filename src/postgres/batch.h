@@ -35,6 +35,7 @@ typedef struct LlamaRewrite
 	PlannedStmt *statement;
 	int			next_node_id;	/* for new plan nodes */
 	bool		reads_all;		/* the node at hand is read to its end in any case */
+	bool		runs_again;		/* and is run for each row of another */
 } LlamaRewrite;
 
 /*
@@ -70,7 +71,11 @@ extern void llama_batch_only_with(CustomScan *batch, List *columns);
 /* The columns of a custom node's scan tuple, as its target list. */
 extern List *llama_scan_target_list(List *custom_scan_tlist);
 /* Does running a plan have effects that depend on how many of its rows are read? */
-extern bool llama_plan_has_effects(const LlamaRewrite *rewrite, const Plan *plan);
+extern bool llama_plan_has_effects(LlamaRewrite *rewrite, const Plan *plan);
+/* Does running any of the plans that it reads have? */
+extern bool llama_children_have_effects(LlamaRewrite *rewrite, const Plan *plan);
+/* What a plan node evaluates for its rows beside target list and qual. */
+extern List *llama_other_expressions(const Plan *plan);
 /* Is it a batch node? */
 extern bool llama_is_batch(const Plan *plan);
 

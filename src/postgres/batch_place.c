@@ -6,7 +6,8 @@
  * Below a Gather each process runs its own copy of the node, and the executor
  * gives the copies shared memory only where a custom node is called parallel
  * aware.  Ours does not divide work among the copies, the scan below it does;
- * it needs the memory to add up what they count.
+ * it needs the memory to add up what they count.  So it is with subplans that
+ * expressions below the Gather run.
  *
  * A statement's progress is told in rows, and there may be many batch nodes:
  * those count that no other batch node stands above.  Where the plan itself has
@@ -278,19 +279,63 @@ place_batches(PlannedStmt *statement, Plan *plan, Place place)
 	return place_batches(statement, plan->righttree, below) || found;
 }
 
+/* Find the subplans that an expression runs: a walker. */
+static bool
+find_subplans(Node *node, Bitmapset **ids)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, SubPlan))
+		*ids = bms_add_member(*ids, ((SubPlan *) node)->plan_id);
+	return expression_tree_walker(node, find_subplans, ids);
+}
+
+/* Find the subplans that run in the processes of a Gather, by their numbers. */
+static void
+find_gathered(PlannedStmt *statement, Plan *plan, bool in_gather, Bitmapset **ids)
+{
+	Bitmapset  *own = NULL;
+	int			id = -1;
+	ListCell   *cell;
+
+	if (plan == NULL)
+		return;
+	if (in_gather)
+	{
+		(void) find_subplans((Node *) plan->targetlist, &own);
+		(void) find_subplans((Node *) plan->qual, &own);
+		(void) find_subplans((Node *) llama_other_expressions(plan), &own);
+	}
+	while ((id = bms_next_member(own, id)) >= 0)
+	{
+		*ids = bms_add_member(*ids, id);
+		find_gathered(statement, list_nth(statement->subplans, id - 1), true, ids);
+	}
+	in_gather = in_gather || IsA(plan, GatherMerge) || (IsA(plan, Gather) && !((Gather *) plan)->invisible);
+	foreach(cell, llama_other_children(plan))
+		find_gathered(statement, lfirst(cell), in_gather, ids);
+	find_gathered(statement, plan->lefttree, in_gather, ids);
+	find_gathered(statement, plan->righttree, in_gather, ids);
+}
+
 void
 llama_batch_place(PlannedStmt *statement)
 {
+	Bitmapset  *gathered = NULL;
 	bool		found = place_batches(statement, statement->planTree,
 									  (Place) {1, false, true, LLAMA_READS_AS_STATEMENT, NULL, false, -1});
 	ListCell   *cell;
 
+	find_gathered(statement, statement->planTree, false, &gathered);
+	foreach(cell, statement->subplans)
+		find_gathered(statement, lfirst(cell), false, &gathered);
 	foreach(cell, statement->subplans)
 	{
 		Plan	   *plan = lfirst(cell);
+		bool		in_gather = bms_is_member(foreach_current_index(cell) + 1, gathered);
 		/* How often a subplan with arguments is run is not known here. */
 		double		times = plan == NULL || !bms_is_empty(plan->extParam) ? -1 : 1;
 
-		(void) place_batches(statement, plan, (Place) {times, false, !found, LLAMA_READS_SOME, NULL, false, -1});
+		(void) place_batches(statement, plan, (Place) {times, in_gather, !found, LLAMA_READS_SOME, NULL, false, -1});
 	}
 }

@@ -24,12 +24,14 @@
  * Which calls are taken out is said in batch_find.c.  Arguments of aggregates
  * belong to their input rows, so the batch node for them goes below the
  * aggregation, unless a FILTER chooses among the rows.  So it is with aggregates
- * over windows, where each row is in a frame.  What is special about joins is in
+ * over windows, where each row is in a frame, and with arguments of functions in
+ * the select list that return sets.  What is special about joins is in
  * batch_join.c and batch_outer.c.
  *
  * A batch node reads ahead.  Nothing below it may therefore have side effects
  * that depend on how many rows are read: where a volatile function or a FOR
- * UPDATE stands below, the node is left as it is.  Volatile functions beside a
+ * UPDATE stands below, the node is left as it is, unless another in between,
+ * such as a Sort, reads all rows first.  Volatile functions beside a
  * call stay in the batch node's target list and are evaluated as late as before.
  *
  *-------------------------------------------------------------------------
@@ -264,41 +266,53 @@ stack_batches(LlamaRewrite *rewrite, Plan *plan, List *quals, List *target_list)
 	return plan;
 }
 
+/* The effects of a plan that is run as often as the rows of another are read. */
+static bool
+plan_has_effects_again(LlamaRewrite *rewrite, const Plan *plan)
+{
+	bool		runs_again = rewrite->runs_again;
+	bool		result;
+
+	rewrite->runs_again = true;
+	result = llama_plan_has_effects(rewrite, plan);
+	rewrite->runs_again = runs_again;
+	return result;
+}
+
 /* Is there a subplan with effects?  A walker. */
 static bool
-subplan_has_effects(Node *node, const LlamaRewrite *rewrite)
+subplan_has_effects(Node *node, LlamaRewrite *rewrite)
 {
 	if (node == NULL)
 		return false;
 	if (IsA(node, SubPlan) &&
-		llama_plan_has_effects(rewrite, list_nth(rewrite->statement->subplans,
+		plan_has_effects_again(rewrite, list_nth(rewrite->statement->subplans,
 												 ((SubPlan *) node)->plan_id - 1)))
 		return true;
-	return expression_tree_walker(node, subplan_has_effects, (void *) rewrite);
+	return expression_tree_walker(node, subplan_has_effects, rewrite);
 }
 
 /* Does evaluating this expression have effects, or depend on those of others? */
 static bool
-expr_has_effects(const LlamaRewrite *rewrite, void *expr)
+expr_has_effects(LlamaRewrite *rewrite, void *expr)
 {
 	return contain_volatile_functions(expr) || subplan_has_effects(expr, rewrite);
 }
 
 /* Do the arguments of our functions have?  Those are evaluated ahead: a walker. */
 static bool
-arguments_have_effects(Node *node, const LlamaRewrite *rewrite)
+arguments_have_effects(Node *node, LlamaRewrite *rewrite)
 {
 	if (node == NULL)
 		return false;
 	if (IsA(node, FuncExpr) && llama_function_kind(((FuncExpr *) node)->funcid) != NULL &&
 		subplan_has_effects((Node *) ((FuncExpr *) node)->args, rewrite))
 		return true;
-	return expression_tree_walker(node, arguments_have_effects, (void *) rewrite);
+	return expression_tree_walker(node, arguments_have_effects, rewrite);
 }
 
-/* What a node evaluates for its rows beside target list and qual. */
-static List *
-other_expressions(const Plan *plan)
+List *
+llama_other_expressions(const Plan *plan)
 {
 	switch (nodeTag(plan))
 	{
@@ -308,6 +322,8 @@ other_expressions(const Plan *plan)
 			return ((const Join *) plan)->joinqual;
 		case T_FunctionScan:
 			return ((const FunctionScan *) plan)->functions;
+		case T_TableFuncScan:
+			return list_make1(((const TableFuncScan *) plan)->tablefunc);
 		case T_ValuesScan:
 			return ((const ValuesScan *) plan)->values_lists;
 		case T_ForeignScan:
@@ -319,9 +335,30 @@ other_expressions(const Plan *plan)
 	}
 }
 
-/* Does anything that this plan reads have effects? */
+/*
+ * Does a common table expression have effects?  One that modifies a table is run
+ * to its end in any case, and the order in which that and the statement around
+ * it do things is promised to nobody; but what volatile functions in it return
+ * may depend on it.
+ */
 static bool
-inputs_have_effects(const LlamaRewrite *rewrite, const Plan *plan)
+cte_has_effects(LlamaRewrite *rewrite, const Plan *plan)
+{
+	const ModifyTable *modify = (const ModifyTable *) plan;
+	bool		reads_all = rewrite->reads_all;
+	bool		result;
+
+	if (!IsA(plan, ModifyTable))
+		return llama_plan_has_effects(rewrite, plan);
+	rewrite->reads_all = true;
+	result = expr_has_effects(rewrite, modify->returningLists) || expr_has_effects(rewrite, modify->onConflictSet) ||
+		expr_has_effects(rewrite, modify->mergeActionLists) || llama_children_have_effects(rewrite, plan);
+	rewrite->reads_all = reads_all;
+	return result;
+}
+
+bool
+llama_children_have_effects(LlamaRewrite *rewrite, const Plan *plan)
 {
 	ListCell   *cell;
 
@@ -331,11 +368,28 @@ inputs_have_effects(const LlamaRewrite *rewrite, const Plan *plan)
 			return true;
 	}
 	if (IsA(plan, CteScan) &&
-		llama_plan_has_effects(rewrite, list_nth(rewrite->statement->subplans,
-												 ((const CteScan *) plan)->ctePlanId - 1)))
+		cte_has_effects(rewrite, list_nth(rewrite->statement->subplans, ((const CteScan *) plan)->ctePlanId - 1)))
 		return true;
-	return llama_plan_has_effects(rewrite, plan->lefttree) ||
-		llama_plan_has_effects(rewrite, plan->righttree);
+	if (llama_plan_has_effects(rewrite, plan->lefttree))
+		return true;
+	return IsA(plan, NestLoop) || IsA(plan, RecursiveUnion) ?
+		plan_has_effects_again(rewrite, plan->righttree) : llama_plan_has_effects(rewrite, plan->righttree);
+}
+
+/* Has a node read all of its input when it gives its first row, and does so once? */
+static bool
+reads_all_first(const Plan *plan)
+{
+	return IsA(plan, Sort) || IsA(plan, Hash) ||
+		(IsA(plan, Agg) && (((const Agg *) plan)->aggstrategy == AGG_PLAIN ||
+							((const Agg *) plan)->aggstrategy == AGG_HASHED));
+}
+
+/* Does anything that this plan reads have effects that depend on how many of its rows are read? */
+static bool
+inputs_have_effects(LlamaRewrite *rewrite, const Plan *plan)
+{
+	return (rewrite->runs_again || !reads_all_first(plan)) && llama_children_have_effects(rewrite, plan);
 }
 
 /*
@@ -343,25 +397,26 @@ inputs_have_effects(const LlamaRewrite *rewrite, const Plan *plan)
  * read?  Locks on rows do not where all of them will be.
  */
 bool
-llama_plan_has_effects(const LlamaRewrite *rewrite, const Plan *plan)
+llama_plan_has_effects(LlamaRewrite *rewrite, const Plan *plan)
 {
 	return plan != NULL &&
 		(IsA(plan, ModifyTable) || (IsA(plan, LockRows) && !rewrite->reads_all) ||
 		 expr_has_effects(rewrite, plan->targetlist) ||
 		 expr_has_effects(rewrite, plan->qual) ||
-		 expr_has_effects(rewrite, other_expressions(plan)) ||
+		 expr_has_effects(rewrite, llama_other_expressions(plan)) ||
 		 inputs_have_effects(rewrite, plan));
 }
 
 /*
  * The same of what a node does itself, with these conditions and columns.  A
- * function in FROM has run to its end when its first row is there.
+ * function in FROM has run to its end when its first row is there, and so has
+ * XMLTABLE.
  */
 static bool
-node_has_effects(const LlamaRewrite *rewrite, const Plan *plan, List *below, List *atoms)
+node_has_effects(LlamaRewrite *rewrite, const Plan *plan, List *below, List *atoms)
 {
 	return expr_has_effects(rewrite, below) || expr_has_effects(rewrite, atoms) ||
-		(!IsA(plan, FunctionScan) && expr_has_effects(rewrite, other_expressions(plan)));
+		(!IsA(plan, FunctionScan) && !IsA(plan, TableFuncScan) && expr_has_effects(rewrite, llama_other_expressions(plan)));
 }
 
 /* Is this a node that evaluates any target list over the rows that it makes? */
@@ -395,8 +450,7 @@ can_be_split(const Plan *plan)
 		case T_Result:
 			return true;
 		case T_ForeignScan:
-			/* An Append that waits for several at once must see them itself. */
-			return !plan->async_capable && ((const ForeignScan *) plan)->operation == CMD_SELECT;
+			return ((const ForeignScan *) plan)->operation == CMD_SELECT;
 		default:
 			return false;
 	}
@@ -513,7 +567,7 @@ batch_aggregate_inputs(LlamaRewrite *rewrite, Plan *plan)
 {
 	List	   *calls = aggregate_calls(plan);
 
-	if (calls == NIL || inputs_have_effects(rewrite, plan) ||
+	if (calls == NIL || llama_children_have_effects(rewrite, plan) ||
 		arguments_have_effects((Node *) plan->targetlist, rewrite) ||
 		arguments_have_effects((Node *) plan->qual, rewrite))
 		return;
@@ -525,6 +579,55 @@ batch_aggregate_inputs(LlamaRewrite *rewrite, Plan *plan)
 		plan->targetlist = (List *) to_columns_in_aggregates((Node *) plan->targetlist, &columns);
 		plan->qual = (List *) to_columns_in_aggregates((Node *) plan->qual, &columns);
 		calls = aggregate_calls(plan);
+	}
+}
+
+/*
+ * Calls in the arguments of set-returning functions, which are evaluated once for
+ * each input row.  What stands beside them in the select list is evaluated for
+ * each row of the result, of which there may be none.
+ */
+static List *
+set_function_calls(const Plan *plan)
+{
+	List	   *calls = NIL;
+	ListCell   *cell;
+
+	if (!IsA(plan, ProjectSet))
+		return NIL;
+	foreach(cell, plan->targetlist)
+	{
+		FuncExpr   *function = (FuncExpr *) lfirst_node(TargetEntry, cell)->expr;
+
+		if (IsA(function, FuncExpr) && function->funcretset)
+			(void) llama_find_calls((Node *) function->args, &calls);
+	}
+	return calls;
+}
+
+/* Put batch nodes below a ProjectSet for them. */
+static void
+batch_set_functions(LlamaRewrite *rewrite, Plan *plan)
+{
+	List	   *calls = set_function_calls(plan);
+
+	if (calls == NIL || plan->lefttree == NULL || llama_children_have_effects(rewrite, plan) ||
+		arguments_have_effects((Node *) plan->targetlist, rewrite))
+		return;
+	for (int stage = 0; calls != NIL && stage < LLAMA_MAX_STAGES; stage++)
+	{
+		int			first = list_length(plan->lefttree->targetlist) + 1;
+		ListCell   *cell;
+
+		plan->lefttree = &llama_make_batch(rewrite, plan->lefttree, copyObject(calls))->scan.plan;
+		foreach(cell, plan->targetlist)
+		{
+			FuncExpr   *function = (FuncExpr *) lfirst_node(TargetEntry, cell)->expr;
+
+			if (IsA(function, FuncExpr) && function->funcretset)
+				function->args = (List *) llama_replace((Node *) function->args, calls, first, OUTER_VAR);
+		}
+		calls = set_function_calls(plan);
 	}
 }
 
@@ -561,7 +664,7 @@ batch_node(LlamaRewrite *rewrite, Plan *plan)
 
 	if (!can_be_split(plan) || !is_worth(plan))
 		return plan;
-	if (llama_can_complete(plan) && !expr_has_effects(rewrite, other_expressions(plan)) &&
+	if (llama_can_complete(plan) && !expr_has_effects(rewrite, llama_other_expressions(plan)) &&
 		!arguments_have_effects((Node *) plan->qual, rewrite) &&
 		!arguments_have_effects((Node *) target_list, rewrite) && !inputs_have_effects(rewrite, plan))
 		return batch_outer_join(rewrite, plan);
@@ -592,6 +695,8 @@ batch_node(LlamaRewrite *rewrite, Plan *plan)
 	}
 	set_target_list(plan, atoms);
 	plan->qual = below;
+	/* An Append that waits for several at once would have to see them itself. */
+	plan->async_capable = false;
 	return stack_batches(rewrite, plan,
 						 (List *) llama_replace((Node *) above, atoms, 1, OUTER_VAR),
 						 (List *) llama_replace((Node *) target_list, atoms, 1, OUTER_VAR));
@@ -654,6 +759,7 @@ batch_plan(LlamaRewrite *rewrite, Plan *plan, bool alone)
 	}
 	rewrite->reads_all = reads_all;
 	batch_aggregate_inputs(rewrite, plan);
+	batch_set_functions(rewrite, plan);
 	llama_batch_join_keys(rewrite, plan);
 	if (alone)
 		return plan;
@@ -678,7 +784,7 @@ plan_has_calls(Plan *plan, int *largest_id)
 	*largest_id = Max(*largest_id, plan->plan_node_id);
 	found = llama_has_calls((Node *) plan->targetlist) || llama_has_calls((Node *) plan->qual) ||
 		llama_can_move_join_quals(plan) || llama_can_complete(plan) ||
-		llama_join_key_calls(plan) != NIL || aggregate_calls(plan) != NIL;
+		llama_join_key_calls(plan) != NIL || aggregate_calls(plan) != NIL || set_function_calls(plan) != NIL;
 	foreach(cell, llama_other_children(plan))
 		found = plan_has_calls(lfirst(cell), largest_id) || found;
 	found = plan_has_calls(plan->lefttree, largest_id) || found;

@@ -292,6 +292,52 @@ $batched = grep { /^\d+$/ && $_ > 0 } @nodes;
 cmp_ok($batched, '>', 100, "$batched of $n_queries generated queries had a batch node");
 cmp_ok($with_rows, '>', 100, "$with_rows of them gave rows, the same in all ways");
 
+# ------------------------------------------------------- generated changes
+# UPDATE, DELETE and INSERT of the same sources; what they return and what is in
+# the table then, each in a transaction that is rolled back.
+sub change
+{
+	my $kind = pick('UPDATE', 'UPDATE', 'DELETE', 'INSERT', 'MERGE');
+	my $from = source('u', 1);
+	my $on = pick('c.id = u.id', 'c.g = u.g AND c.id <= u.id', 'u.id = c.id % 8');
+	my $where = chance(60) ? ' AND ' . condition(pick(0, 1), 'c', 'u') : '';
+	my $set = 'x = ' . text_call(1, 'c') . (chance(50) ? ', n = ' . number_call(1, 'c') : '');
+	return "UPDATE c SET $set WHERE " . condition(pick(0, 1), 'c') . ' RETURNING c.*' if $kind eq 'UPDATE' && chance(40);
+	# One row of the source for each, so that the change has one meaning.
+	return "UPDATE c SET x = u.x, n = " . number_call(0, 'c', 'u')
+	  . " FROM (SELECT DISTINCT ON (id) * FROM $from ORDER BY id, g, x) u WHERE c.id = u.id$where RETURNING c.*, u.x" if $kind eq 'UPDATE';
+	return "DELETE FROM c USING $from WHERE $on$where RETURNING c.*" if $kind eq 'DELETE' && chance(50);
+	return 'DELETE FROM c WHERE ' . condition(pick(0, 1), 'c') . ' RETURNING *, ' . number_call(0, 'c') if $kind eq 'DELETE';
+	return 'MERGE INTO c USING (SELECT DISTINCT ON (id) id, g, ' . text_call(0, 'u') . " AS x FROM $from ORDER BY id, g, u.x) u ON c.id = u.id "
+	  . pick('', 'WHEN MATCHED AND ' . condition(0, 'c', 'u') . ' THEN DELETE ')
+	  . 'WHEN MATCHED THEN UPDATE SET x = ' . text_call(0, 'u', 'c') . ' WHEN NOT MATCHED THEN INSERT VALUES (u.id, u.g, u.x, ' . number_call(0, 'u') . ')'
+	  if $kind eq 'MERGE';
+	return 'INSERT INTO c SELECT u.id, u.g, ' . text_call(1, 'u') . ', ' . number_call(1, 'u') . " FROM $from WHERE " . condition(pick(0, 1), 'u')
+	  . ' RETURNING *';
+}
+$node->safe_psql('postgres', 'CREATE TABLE c AS SELECT id, g, x, 0::float8 AS n FROM a');
+my @changes = map { change() } 1 .. 60;
+my $changes = "$tmp/changes.sql";
+append_to_file($changes, join('', map { "\\echo >>>\nBEGIN;\n$_;\nSELECT 'now', c.* FROM c;\nROLLBACK;\n" } @changes));
+my %changed;
+(undef, @{ $changed{$_} }) = split /^>>>\n/m, run_script($changes, 'postgres', $modes{$_}, '-Atq') for sort keys %modes;
+for my $i (0 .. $#changes)
+{
+	my $plain = rows($changed{plain}[$i], '');
+	unlike($plain, qr/ERROR/, "change $i does not fail") or diag("$changes[$i]\n$plain");
+	for my $mode (grep { $_ ne 'plain' } sort keys %modes)
+	{
+		my $rows = rows($changed{$mode}[$i], '');
+		next if $rows eq $plain;
+		fail("change $i $mode: as without batching");
+		diag("$changes[$i]\n" . first_difference($rows, $plain));
+	}
+}
+my $untouched = join "\n", sort map { "now|$_" } split /\n/, $node->safe_psql('postgres', 'SELECT * FROM c');
+cmp_ok(scalar(grep { rows($_, '') ne "\n$untouched" && rows($_, '') ne $untouched } @{ $changed{plain} }), '>', 40, 'most of them change something');
+my @change_nodes = grep { /^\d+$/ && $_ > 0 } map { $node->safe_psql('postgres', "SELECT nodes(\$query\$$_\$query\$)") } @changes;
+cmp_ok(scalar(@change_nodes), '>', 40, scalar(@change_nodes) . ' of them had a batch node');
+
 # Rows as they came where the query orders them, else sorted.
 sub rows
 {
@@ -426,6 +472,7 @@ $node->safe_psql('postgres', q{
 	INSERT INTO spread3 VALUES (201, 'local 1'), (202, NULL)});
 same_rows('postgres_fdw', "SELECT id, llama_filter_prob(x, 'a') FROM spread1 WHERE id > 3 AND $where", qr/Llama Batch.*Foreign Scan on spread1/s);
 same_rows('postgres_fdw, partitions', "SELECT id, llama_filter_prob(x, 'a') FROM spread WHERE $where ORDER BY id", qr/Foreign Scan on spread1/);
+same_rows('postgres_fdw, partitions with calls', "SELECT id, llama_filter_prob(x, 'a') FROM (SELECT * FROM spread WHERE $where) s", qr/(?=.*Llama Batch.*-> +Foreign Scan on spread1.*Llama Batch.*-> +Foreign Scan on spread2)(?!.*Async)/s);
 same_rows('postgres_fdw, asynchronous', "SELECT llama_filter_prob(s.x, 'a'), id FROM (SELECT * FROM spread OFFSET 0) s ORDER BY id", qr/Llama Batch.*Async Foreign Scan/s);
 same_rows('postgres_fdw, join', "SELECT a.id, llama_similarity(a.x, b.x) FROM spread1 a JOIN spread1 b USING (id) WHERE llama_filter_prob(b.x, a.x) < 2 ORDER BY 1", qr/Llama Batch.*Foreign Scan/s);
 $node->safe_psql('postgres', "UPDATE spread1 SET x = llama_classify(x, '{p,q}') || id WHERE $where AND id < 6");

@@ -195,6 +195,17 @@ for my $settings ($parallel, "$parallel $alone")
 	like(encode_json($plan), qr/Gather/, "$what: a parallel plan that is run twice");
 	is((batch_nodes($plan))[0]{'Calls Made'}, 60, "$what: calls of all runs");
 }
+# A subplan that workers run.
+my $inner = 'SELECT (SELECT max(llama_complete(b.x, 1)) FROM many b WHERE b.id = a.id) FROM many a';
+my ($once) = batch_nodes(explain('SET max_parallel_workers_per_gather = 0;', $inner));
+is($once->{'Calls Made'}, 60, 'a subplan with calls');
+for my $settings ($parallel, "$parallel $alone")
+{
+	my $plan = explain($settings, $inner);
+	is($plan->{'Node Type'}, 'Gather', 'in a parallel plan');
+	my ($node) = batch_nodes($plan);
+	is($node->{$_}, $once->{$_}, "the same in workers: $_") for 'Calls Made', 'Prompt Tokens', 'Generated Tokens';
+}
 explain('SET llama3.enable_result_cache = on;', $query);
 my ($known) = batch_nodes(explain('SET llama3.enable_result_cache = on;', $query));
 is("$known->{'Calls Made'}|$known->{'Calls Cached'}|$known->{Batches}", '0|60|0', 'answers that are known are not waited for');
@@ -207,6 +218,28 @@ is(progress('rows_begun = calls_made AND rows_begun >= 12'), 't', 'with the rows
 progress('pg_cancel_backend(pid)');
 finish_sql($client);
 nobody_runs('a cancelled parallel statement');
+
+# ------------------------------------------------------- a row's calls share its prefill
+my $text = "(SELECT string_agg('word ' || x, ' ') FROM many)";
+my @asked = map { "llama_$_(text, '{p,q}')" } 'classify', 'classify_prob';
+my ($alone_node) = batch_nodes(explain('', "SELECT id, $asked[0] FROM (SELECT 1 AS id, $text AS text OFFSET 0) s"));
+my ($both) = batch_nodes(explain('', "SELECT id, $asked[0], $asked[1] FROM (SELECT 1 AS id, 'two ' || $text AS text OFFSET 0) s"));
+my $prompt = $both->{'Prompt Tokens'} / 2;
+cmp_ok($prompt, '>', 120, 'a long text, asked about twice');
+cmp_ok($both->{'Cached Tokens'} - $alone_node->{'Cached Tokens'}, '>', 0.8 * $prompt, 'is computed once');
+
+# ------------------------------------------------------- waiting for a slot
+# The only one is another's for more than a second.
+$node->append_conf('postgresql.conf', 'llama3.queue_size = 1');
+$node->restart;
+my $holder = spawn_sql($node, $long);
+ok(wait_until('the slot is taken', sub { progress('calls_made') eq '1' }), 'the only slot is taken');
+my $waiter = spawn_sql($node, "EXPLAIN (ANALYZE, FORMAT json) SELECT llama_filter(x, 'a') FROM many WHERE id = 1");
+ok(wait_until('a backend waits', sub { $node->safe_psql('postgres', 'SELECT backends_waiting FROM llama_stat') eq '1' }), 'a statement waits for it');
+$node->safe_psql('postgres', 'SELECT pg_sleep(1.1); SELECT pg_cancel_backend(pid) FROM llama_progress_statements ORDER BY started_at LIMIT 1');
+finish_sql($holder);
+finish_sql($waiter);
+cmp_ok((batch_nodes(decode_json($waiter->{out})->[0]{Plan}))[0]{'Wait Time'}, '>', 1000, 'that time is part of what it waited');
 
 $node->stop;
 done_testing();

@@ -127,39 +127,49 @@ append_token(L3Sequence *seq, int32_t token)
 		result->finish = L3_FINISH_LENGTH;
 }
 
-/* Append what the grammar forces now; an answer that cannot go on ends. */
+/*
+ * Append tokens that the grammar has gone over, of which at most the first
+ * n_sampled were sampled; the others, with those before them, take the prompt's
+ * role.
+ */
 static void
-append_forced(L3Sequence *seq)
+append_followed(L3Sequence *seq, const L3Ids *ids, size_t n_sampled)
 {
-	L3Ids		forced = {0};
-	L3Error		err;
-
-	if (l3_constraint_force(seq->constraint, seq->max_new - seq->result.n_out, &forced, &err) != L3_OK)
-		fail(seq, &err);
-	else
-	{
-		for (size_t i = 0; i < forced.n; i++)
-			append_token(seq, forced.ids[i]);
-		if (forced.n > 0)
-			seq->prefill_end = seq->n_known;
-		if (l3_constraint_ended(seq->constraint))
-			seq->result.finish = L3_FINISH_STOP;
-	}
-	l3_ids_free(&forced);
+	for (size_t i = 0; i < ids->n; i++)
+		append_token(seq, ids->ids[i]);
+	if (ids->n > n_sampled)
+		seq->prefill_end = seq->n_known;
+	if (l3_constraint_ended(seq->constraint))
+		seq->result.finish = L3_FINISH_STOP;
 }
 
-/* The text has gone on with a sampled token. */
+/* The answer begins with what the grammar forces. */
+static void
+begin_grammar(L3Sequence *seq)
+{
+	L3Ids		ids = {0};
+	L3Error		err;
+
+	if (l3_constraint_force(seq->constraint, seq->max_new, &ids, &err) != L3_OK)
+		fail(seq, &err);
+	else
+		append_followed(seq, &ids, 0);
+	l3_ids_free(&ids);
+}
+
+/* The answer goes on with a sampled token and what it forces. */
 static void
 follow_grammar(L3Sequence *seq, int32_t token)
 {
-	uint32_t	len = 0;
-	const char *piece = l3_tokenizer_piece(seq->model->tok, token, &len);
+	L3Ids		ids = {0};
 	L3Error		err;
 
-	if (l3_constraint_append(seq->constraint, piece, len, &err) != L3_OK)
+	if (l3_constraint_accept(seq->constraint, token, seq->max_new - seq->result.n_out, &ids,
+							 &err) != L3_OK)
 		fail(seq, &err);
 	else
-		append_forced(seq);
+		append_followed(seq, &ids, 1);
+	l3_ids_free(&ids);
 }
 
 /* An ending that no stop string made releases what was held back. */
@@ -183,12 +193,10 @@ accept_token(L3Sequence *seq)
 
 	if (tok != NULL && !seq->request.ignore_stop_tokens && l3_tokenizer_is_stop(tok, token))
 		result->finish = L3_FINISH_STOP;
+	else if (seq->constraint != NULL)
+		follow_grammar(seq, token);
 	else
-	{
 		append_token(seq, token);
-		if (seq->constraint != NULL)
-			follow_grammar(seq, token);
-	}
 	end_answer(seq);
 }
 
@@ -196,7 +204,7 @@ void
 l3_answer_begin(L3Sequence *seq)
 {
 	seq->begun = true;
-	append_forced(seq);
+	begin_grammar(seq);
 	end_answer(seq);
 }
 

@@ -20,6 +20,8 @@
 /* Forced text is spelled in pieces of at most this many bytes. */
 #define FORCE_BYTES		L3_SETTLED_TEXT
 
+_Static_assert(FORCE_BYTES > L3_TRIE_MAX_PIECE, "a token must have forced text beside it");
+
 /* A grammar in use or kept. */
 typedef struct L3Compiled
 {
@@ -254,12 +256,6 @@ current_state(L3Constraint *constraint, uint32_t *state, L3Error *err)
 	return l3_cursor_state(&constraint->cursor, state, err);
 }
 
-L3Status
-l3_constraint_append(L3Constraint *constraint, const char *bytes, uint32_t n, L3Error *err)
-{
-	return l3_cursor_advance(&constraint->cursor, (const uint8_t *) bytes, n, err);
-}
-
 bool
 l3_constraint_ended(const L3Constraint *constraint)
 {
@@ -333,9 +329,14 @@ forced_bytes(L3Automaton *a, uint32_t state, uint8_t *bytes, size_t max, size_t 
 	return status;
 }
 
-/* Spell forced text, at most FORCE_BYTES of it; *any: was there some? */
+/*
+ * Spell forced text, and before it the n_begun bytes of begun, over which the
+ * text has gone already: at most FORCE_BYTES together.  *any: was there forced
+ * text, and room for it?
+ */
 static L3Status
-force_piece(L3Constraint *constraint, int32_t remaining, L3Ids *ids, bool *any, L3Error *err)
+force_piece(L3Constraint *constraint, const char *begun, size_t n_begun, int32_t remaining,
+			L3Ids *ids, bool *any, L3Error *err)
 {
 	const L3Tokenizer *tok = constraint->grammars->tok;
 	L3Automaton *a = constraint->compiled->automaton;
@@ -348,17 +349,20 @@ force_piece(L3Constraint *constraint, int32_t remaining, L3Ids *ids, bool *any, 
 	L3Status	status = current_state(constraint, &state, err);
 
 	*any = false;
+	if (n_begun > 0)
+		memcpy(bytes, begun, n_begun);
 	if (status == L3_OK)
-		status = forced_bytes(a, state, bytes, FORCE_BYTES, &n, &ends, err);
+		status = forced_bytes(a, state, bytes + n_begun, FORCE_BYTES - n_begun, &n, &ends, err);
 	if (status != L3_OK)
 		return status;
+	n += n_begun;
 	if (!ends)
 		n = l3_split_settled((L3PreTokenizer) tok->header.pre, (const char *) bytes, n);
-	if (n == 0)
+	if (n <= n_begun)
 		return L3_OK;
 	status = l3_tokenizer_encode_ids(tok, (const char *) bytes, n, false, ids, err);
 	after = state;
-	for (size_t i = 0; i < n && status == L3_OK; i++)
+	for (size_t i = n_begun; i < n && status == L3_OK; i++)
 		status = l3_automaton_step(a, after, bytes[i], &after, err);
 	if (status != L3_OK)
 		return status;
@@ -369,7 +373,7 @@ force_piece(L3Constraint *constraint, int32_t remaining, L3Ids *ids, bool *any, 
 		return L3_OK;
 	}
 	*any = true;
-	return l3_cursor_advance(&constraint->cursor, bytes, n, err);
+	return l3_cursor_advance(&constraint->cursor, bytes + n_begun, n - n_begun, err);
 }
 
 L3Status
@@ -380,6 +384,33 @@ l3_constraint_force(L3Constraint *constraint, int32_t remaining, L3Ids *ids, L3E
 	L3Status	status = L3_OK;
 
 	while (status == L3_OK && any)
-		status = force_piece(constraint, remaining - (int32_t) (ids->n - n_before), ids, &any, err);
+		status = force_piece(constraint, NULL, 0, remaining - (int32_t) (ids->n - n_before), ids,
+							 &any, err);
 	return status;
+}
+
+/* A character's later bytes are no beginning of a text to spell. */
+static bool
+begins_character(const char *piece)
+{
+	return ((uint8_t) piece[0] & 0xC0) != 0x80;
+}
+
+L3Status
+l3_constraint_accept(L3Constraint *constraint, int32_t token, int32_t remaining, L3Ids *ids,
+					 L3Error *err)
+{
+	size_t		n_before = ids->n;
+	uint32_t	len = 0;
+	const char *piece = l3_tokenizer_piece(constraint->grammars->tok, token, &len);
+	bool		together = false;
+	L3Status	status = l3_cursor_advance(&constraint->cursor, (const uint8_t *) piece, len, err);
+
+	if (status == L3_OK && len > 0 && begins_character(piece))
+		status = force_piece(constraint, piece, len, remaining, ids, &together, err);
+	if (status == L3_OK && !together)
+		status = l3_ids_append(ids, &token, 1, err);
+	if (status != L3_OK)
+		return status;
+	return l3_constraint_force(constraint, remaining - (int32_t) (ids->n - n_before), ids, err);
 }

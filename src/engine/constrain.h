@@ -9,10 +9,10 @@
  *	- sampling is that of an unconstrained answer over the tokens that may
  *	  come, and only those; the stop token may come where the text is whole;
  *	- text that the grammar forces is not sampled but spelled as the tokenizer
- *	  spells it, from the place where it begins to the last boundary of
- *	  pre-tokens that nothing which may follow can move.  In the rest, up to
- *	  where the text is free again, a token that ends too early is not sampled
- *	  where a token that covers the rest may come.
+ *	  spells it together with the token that was sampled before it, up to the
+ *	  last boundary of pre-tokens that nothing which may follow can move.  In the
+ *	  rest, up to where the text is free again, a token that ends too early is
+ *	  not sampled where a token that covers the rest may come.
  * All of this hangs on the grammar, the text so far and the tokens that remain,
  * never on what else runs or ran.
  *
@@ -58,14 +58,17 @@ L3Status	l3_constraint_open(L3Grammars *grammars, const void *image, size_t size
 void		l3_constraint_close(L3Constraint *constraint);
 
 /*
- * The text goes on with these bytes, as a token that l3_constraint_allowed
- * allowed.
+ * The text goes on with a token that l3_constraint_allowed allowed and with what
+ * that forces: append the tokens of both to ids.  Where the tokenizer would spell
+ * them together otherwise, and there is room for it, the sampled token is not
+ * among them: a quote that ends a string, and the comma behind it, are one token.
+ * remaining: tokens that may come, this one included.
  */
-L3Status	l3_constraint_append(L3Constraint *constraint, const char *bytes, uint32_t n,
-								 L3Error *err);
+L3Status	l3_constraint_accept(L3Constraint *constraint, int32_t token, int32_t remaining,
+								 L3Ids *ids, L3Error *err);
 /*
- * Append the tokens that are forced now to ids, going on over them; none where
- * the text is free.  remaining: tokens that may come.
+ * Append the tokens that are forced at the beginning to ids, going on over them;
+ * none where the text is free.  remaining: tokens that may come.
  */
 L3Status	l3_constraint_force(L3Constraint *constraint, int32_t remaining, L3Ids *ids,
 								L3Error *err);

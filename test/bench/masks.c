@@ -108,35 +108,31 @@ answer(L3Grammars *grammars, const void *image, size_t size, uint64_t seed, Time
 	const L3Tokenizer *tok = grammars->tok;
 	uint64_t	state = seed * UINT64_C(0x9E3779B97F4A7C15) + 1;
 	L3Constraint *c;
-	L3Ids		forced = {0};
+	L3Ids		ids = {0};
 	int32_t		n = 0;
 	double		start;
 	L3Error		err;
 
 	must(l3_constraint_open(grammars, image, size, MAX_TOKENS, &c, &err), &err);
-	must(l3_constraint_force(c, MAX_TOKENS, &forced, &err), &err);
-	while (n + (int32_t) forced.n < MAX_TOKENS && !l3_constraint_ended(c))
+	must(l3_constraint_force(c, MAX_TOKENS, &ids, &err), &err);
+	while ((int32_t) ids.n < MAX_TOKENS && !l3_constraint_ended(c))
 	{
 		int32_t		token;
-		uint32_t	len;
-		const char *piece;
 		double		spent;
 
 		start = now();
-		must(l3_constraint_prepare(c, MAX_TOKENS - n - (int32_t) forced.n, true, &err), &err);
+		must(l3_constraint_prepare(c, MAX_TOKENS - (int32_t) ids.n, true, &err), &err);
 		spent = now() - start;
 		token = sample(tok, l3_constraint_allowed(c), &state);
 		if (token < 0)
 			break;
 		n++;
-		piece = l3_tokenizer_piece(tok, token, &len);
 		start = now();
-		must(l3_constraint_append(c, piece, len, &err), &err);
-		must(l3_constraint_force(c, MAX_TOKENS - n - (int32_t) forced.n, &forced, &err), &err);
+		must(l3_constraint_accept(c, token, MAX_TOKENS - (int32_t) ids.n, &ids, &err), &err);
 		times->seconds[times->n++] = spent + now() - start;
 	}
-	times->n_forced += forced.n;
-	l3_ids_free(&forced);
+	times->n_forced += ids.n - (size_t) n;
+	l3_ids_free(&ids);
 	l3_constraint_close(c);
 }
 

@@ -24,7 +24,7 @@
 #define MAX_OUT		FIXTURE_MAX_OUT
 
 static const L3Tokenizer *tok;
-static L3Grammar *grammars[5];
+static L3Grammar *grammars[6];
 
 static uint32_t
 choice(L3GrammarBuilder *b)
@@ -60,6 +60,18 @@ pairs(L3GrammarBuilder *b)
 	return l3_grammar_seq(b, parts, lengthof(parts));
 }
 
+static uint32_t
+joined(L3GrammarBuilder *b)
+{
+	/* the tokenizer spells each first letter together with what that forces */
+	static const char *const words[] = {"ab, abcd", "cd. It was cdab", "xabcd"};
+	uint32_t	ways[lengthof(words)];
+
+	for (int i = 0; i < lengthof(words); i++)
+		ways[i] = grammar_text(b, words[i]);
+	return l3_grammar_alt(b, ways, lengthof(words));
+}
+
 static void
 job_grammar(Job *job, const L3Grammar *g)
 {
@@ -78,7 +90,8 @@ make_job(Job *job, int i)
 	job->request.sampling.seed = (uint64_t) i;
 	job->request.sampling.top_p = i % 4 == 1 ? 1 : 0.9f;
 	job->request.sampling.repeat_penalty = 1;
-	job->request.ignore_stop_tokens = i % 5 == 3 && i % 2 == 0;
+	/* of every other one with the grammar of letters, which has no end */
+	job->request.ignore_stop_tokens = i % (2 * lengthof(grammars)) == 3;
 	/* one without a grammar now and then */
 	if (i % 7 != 6)
 		job_grammar(job, grammars[i % lengthof(grammars)]);
@@ -529,6 +542,42 @@ test_forced(const L3Arena *arena)
 	rig_close(&rig);
 }
 
+/* What is forced behind a sampled token is spelled together with it. */
+static void
+test_joined(const L3Arena *arena)
+{
+	static Job	job;
+	Rig			rig;
+	bool		same = true;
+	int			n_texts = 0;
+	char		last = '\0';
+
+	rig_open(&rig, arena, fixture_options(), tok);
+	for (uint64_t seed = 0; seed < 100; seed++)
+	{
+		char		text[MATCH_MAX_TEXT];
+		size_t		n;
+		L3Ids		ids = {0};
+		L3Error		err;
+
+		job_prompt(&job, 20, 0, 3);
+		job_generate(&job, MAX_OUT, 3);
+		job.request.sampling.seed = seed;
+		job.request.sampling.top_p = 1;
+		job_grammar(&job, grammars[5]);
+		rig_run(&rig, &job, 1);
+		n = answer(&job, text);
+		n_texts += text[0] != last;
+		last = text[0];
+		fixture_check(l3_tokenizer_encode_ids(tok, text, n, false, &ids, &err), &err);
+		same = same && is_whole(&job) && ids.n == (size_t) job.result.n_out &&
+			memcmp(ids.ids, job.out_tokens, ids.n * sizeof(int32_t)) == 0;
+		l3_ids_free(&ids);
+	}
+	tap_ok(same && n_texts > 10, "a sampled token and what it forces are spelled as the tokenizer spells them");
+	rig_close(&rig);
+}
+
 /* ----------------------------------------------------------------
  *		Refusals
  * ----------------------------------------------------------------
@@ -587,6 +636,7 @@ main(void)
 	grammars[2] = grammar_of(fixed);
 	grammars[3] = grammar_of(letters);
 	grammars[4] = grammar_of(pairs);
+	grammars[5] = grammar_of(joined);
 	test_members(arena);
 	test_padded_rows(277);
 	test_padded_rows(321);
@@ -600,6 +650,7 @@ main(void)
 	test_lengths(arena);
 	test_context_end(arena);
 	test_forced(arena);
+	test_joined(arena);
 	test_refusals(arena);
 	for (int i = 0; i < lengthof(grammars); i++)
 		free(grammars[i]);

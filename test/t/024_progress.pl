@@ -195,17 +195,12 @@ for my $settings ($parallel, "$parallel $alone")
 	like(encode_json($plan), qr/Gather/, "$what: a parallel plan that is run twice");
 	is((batch_nodes($plan))[0]{'Calls Made'}, 60, "$what: calls of all runs");
 }
-# A subplan that workers run.
-my $inner = 'SELECT (SELECT max(llama_complete(b.x, 1)) FROM many b WHERE b.id = a.id) FROM many a';
-my ($once) = batch_nodes(explain('SET max_parallel_workers_per_gather = 0;', $inner));
-is($once->{'Calls Made'}, 60, 'a subplan with calls');
-for my $settings ($parallel, "$parallel $alone")
-{
-	my $plan = explain($settings, $inner);
-	is($plan->{'Node Type'}, 'Gather', 'in a parallel plan');
-	my ($node) = batch_nodes($plan);
-	is($node->{$_}, $once->{$_}, "the same in workers: $_") for 'Calls Made', 'Prompt Tokens', 'Generated Tokens';
-}
+# A subplan that a worker runs.
+my $force = $node->safe_psql('postgres', "SELECT name FROM pg_settings WHERE name IN ('force_parallel_mode', 'debug_parallel_query')");
+$node->safe_psql('postgres', 'CREATE TABLE serial WITH (parallel_workers = 0) AS SELECT * FROM many WHERE id <= 10; ANALYZE serial');
+my $plan = explain("SET $force = on;", 'SELECT id FROM many a WHERE x IN (SELECT llama_complete(s.x, 1) FROM serial s) OR id < 3');
+is("$plan->{'Node Type'}|$plan->{'Workers Launched'}", 'Gather|1', 'a subplan in a worker');
+is((batch_nodes($plan))[0]{'Calls Made'}, 10, 'its calls are counted');
 explain('SET llama3.enable_result_cache = on;', $query);
 my ($known) = batch_nodes(explain('SET llama3.enable_result_cache = on;', $query));
 is("$known->{'Calls Made'}|$known->{'Calls Cached'}|$known->{Batches}", '0|60|0', 'answers that are known are not waited for');

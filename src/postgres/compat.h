@@ -25,6 +25,12 @@
 #include "catalog/pg_proc.h"
 #endif
 
+/* 18 divided commands/explain.h.  (From its sources; not compiled.) */
+#if PG_VERSION_NUM >= 180000
+#include "commands/explain_format.h"
+#include "commands/explain_state.h"
+#endif
+
 #if PG_VERSION_NUM < 150000
 #error "llama3 needs PostgreSQL 15 or later"
 #endif
@@ -102,6 +108,24 @@ llama_relation_ownercheck(Oid relation, Oid role)
 	return pg_class_ownercheck(relation, role);
 #endif
 }
+
+/*
+ * What the planner's hook is called with, and how one is called.  19 tells it the
+ * EXPLAIN that it plans for.  (From 19's sources; not compiled.)
+ */
+#if PG_VERSION_NUM >= 190000
+#define LLAMA_PLANNER_PARAMS \
+	Query *query, const char *query_string, int cursor_options, ParamListInfo params, struct ExplainState *explain
+#define LLAMA_PLANNER_EXPLAIN	explain
+#define llama_call_planner(planner, query, query_string, cursor_options, params, explain) \
+	((planner) (query, query_string, cursor_options, params, explain))
+#else
+#define LLAMA_PLANNER_PARAMS \
+	Query *query, const char *query_string, int cursor_options, ParamListInfo params
+#define LLAMA_PLANNER_EXPLAIN	NULL
+#define llama_call_planner(planner, query, query_string, cursor_options, params, explain) \
+	((planner) (query, query_string, cursor_options, params))
+#endif
 
 /* What ExecutorRun's hook is called with.  18 dropped the last. */
 #if PG_VERSION_NUM >= 180000

@@ -30,6 +30,7 @@
 #include "utils/ruleutils.h"
 #include "utils/tuplestore.h"
 
+#include "compat.h"
 #include "outer_join.h"
 
 /* What is known of an inner row. */

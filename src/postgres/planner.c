@@ -33,6 +33,7 @@
 #include "optimizer/planner.h"
 
 #include "batch.h"
+#include "compat.h"
 #include "cost.h"
 #include "outer_join.h"
 
@@ -44,14 +45,14 @@ typedef struct Request
 	const char *query_string;
 	int			cursor_options;
 	ParamListInfo params;
+	struct ExplainState *explain;	/* always NULL before 19 */
 } Request;
 
 static PlannedStmt *
 plan_query(Query *query, const Request *request, int cursor_options)
 {
-	return previous_planner != NULL ?
-		previous_planner(query, request->query_string, cursor_options, request->params) :
-		standard_planner(query, request->query_string, cursor_options, request->params);
+	return llama_call_planner(previous_planner != NULL ? previous_planner : standard_planner,
+							  query, request->query_string, cursor_options, request->params, request->explain);
 }
 
 /* Is there a call of one of our functions?  A walker, also of queries. */
@@ -117,9 +118,9 @@ plan_with_calls(Query *query, const Request *request)
 }
 
 static PlannedStmt *
-llama_planner(Query *query, const char *query_string, int cursor_options, ParamListInfo params)
+llama_planner(LLAMA_PLANNER_PARAMS)
 {
-	Request		request = {query_string, cursor_options, params};
+	Request		request = {query_string, cursor_options, params, LLAMA_PLANNER_EXPLAIN};
 	uint64		asked = llama_costs_asked();
 	PlannedStmt *statement;
 

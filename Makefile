@@ -5,7 +5,8 @@
 #   make install   install the extension (as root)
 #   make demo      all of that, then a tour on real rows in a private cluster
 #   make check     deps, build, install and run every test
-#   make bench     speed on random-weight models of true shapes, beside llama.cpp
+#   make bench     speed on random-weight models of true shapes, beside llama.cpp, and of a
+#                  server with one of them (hours)
 #   make bench-quick   the same in under three minutes
 #   make fuzz      the fuzz targets for FUZZ_SECONDS each (600)
 #   make check-postgres  PostgreSQL's own tests, with and without llama3 (five minutes)
@@ -38,9 +39,12 @@ check: deps
 	@./test/run
 
 bench: deps
-	@echo "building"
-	@$(MAKE) -s bench-programs
+	@echo "building and installing"
+	@$(MAKE) -s all bench-programs
+	@$(SUDO) $(MAKE) -s install
 	@./test/bench/run --json build/bench.json --svg build/bench.svg
+	@./test/bench/server
+	@BENCH_ROWS=$(or $(BENCH_ROWS),200) BENCH_ROUNDS=$(or $(BENCH_ROUNDS),3) ./test/bench/sql
 
 bench-quick: deps
 	@echo "building"

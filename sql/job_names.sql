@@ -5,6 +5,7 @@
 SET client_min_messages = warning;
 CREATE SCHEMA regress_job_names;
 SET search_path = regress_job_names, public;
+DELETE FROM llama_jobs;
 
 -- a column of the key that is named as an alias
 CREATE TABLE kv (k int, a int, v int, PRIMARY KEY (k, a));

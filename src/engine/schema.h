@@ -12,7 +12,9 @@
  *					date-time, uuid, email, ipv4)
  *		numbers		minimum, maximum, exclusiveMinimum, exclusiveMaximum
  *		ignored		title, description, default, examples, deprecated, readOnly,
- *					writeOnly, $comment, $schema, and $id of the whole
+ *					writeOnly, $comment, $schema, $id of the whole, and
+ *					additionalItems without prefixItems: it spoke of items behind
+ *					an array of items, which is an error
  *
  * Any other keyword is an error wherever in the text a schema has it, used or not.
  * $ref refers to places in the schema itself ("#/$defs/..."); "definitions" is

@@ -69,6 +69,7 @@ static const struct
 	{"$ref", IS_STRING, 0, NO_SCHEMA},
 	{"$defs", IS_OBJECT, 0, SCHEMAS},
 	{"definitions", IS_OBJECT, 0, SCHEMAS},
+	{"additionalItems", IS_ANYTHING, 0, NO_SCHEMA},
 	{"title", IS_ANYTHING, 0, NO_SCHEMA},
 	{"description", IS_ANYTHING, 0, NO_SCHEMA},
 	{"default", IS_ANYTHING, 0, NO_SCHEMA},
@@ -255,7 +256,8 @@ schema_check_keywords(Compiler *c, json_t *schema, const char *pointer)
 			return;
 		if (strcmp(name, "uniqueItems") == 0 && json_is_false(value))
 			continue;
-		if (k == N_KEYWORDS || (strcmp(name, "$id") == 0 && schema != c->root))
+		if (k == N_KEYWORDS || (strcmp(name, "$id") == 0 && schema != c->root) ||
+			(strcmp(name, "additionalItems") == 0 && json_object_get(schema, "prefixItems") != NULL))
 		{
 			schema_fail(c, L3_ERR_UNSUPPORTED, pointer, name,
 						"keyword \"%.100s\" is not supported", name);

@@ -1,9 +1,9 @@
 /*
  * JSON Schema's compiler against ajv, and patterns against JavaScript's own.
  *
- *   node oracle.mjs NODE_MODULES SCHEMA_TEXTS CASES
+ *   node oracle.mjs NODE_MODULES SCHEMA_TEXTS CASES...
  *
- * 1. ajv agrees with the verdicts on values in cases.jsonl, and calls every
+ * 1. ajv agrees with the verdicts on values in the files of cases, and calls every
  *    random text valid that a schema's grammar has.
  * 2. For random schemas of one kind each, and every value of a small set, the
  *    grammar has exactly the values that ajv calls valid.
@@ -16,7 +16,7 @@ const N_SAMPLES = 60;
 const N_RANDOM = 150;
 const SEED = 20261123;
 
-const [modules, program, casesPath] = process.argv.slice(2);
+const [modules, program, ...casesPaths] = process.argv.slice(2);
 const require = createRequire(`${modules}/`);
 const Ajv = require('ajv/dist/2020').default;
 const addFormats = require('ajv-formats').default;
@@ -228,7 +228,7 @@ function checkKind(kind, make) {
 	ok(differing === 0, `${kind}: ${drawn.length} random schemas (${refused} refused), ${compared} values`);
 }
 
-checkCases(readFileSync(casesPath, 'utf8').trim().split('\n'));
+checkCases(casesPaths.flatMap((path) => readFileSync(path, 'utf8').trim().split('\n')));
 for (const [kind, make] of Object.entries(KINDS))
 	checkKind(kind, make);
 console.log(`1..${count}`);

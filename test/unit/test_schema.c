@@ -5,7 +5,8 @@
  *
  * test/schema/cases.jsonl has schemas with values that are valid for them and
  * values that are not (test/schema/run asks another validator whether that is
- * so); errors.jsonl has schemas that are refused, and with which words.
+ * so); errors.jsonl has schemas that are refused, and with which words.  The
+ * examples that json-schema.org publishes have files of their own.
  *
  *-------------------------------------------------------------------------
  */
@@ -20,6 +21,8 @@
 
 #define CASES	"test/schema/cases.jsonl"
 #define ERRORS	"test/schema/errors.jsonl"
+#define PUBLISHED_CASES		"test/schema/cases-published.jsonl"
+#define PUBLISHED_ERRORS	"test/schema/errors-published.jsonl"
 
 /* Members in their order, ", " and ": ", reals of 15 digits as they are written. */
 #define LAYOUT	(JSON_ENCODE_ANY | JSON_REAL_PRECISION(15))
@@ -469,6 +472,8 @@ main(void)
 {
 	each_line(CASES, test_case);
 	each_line(ERRORS, test_error);
+	each_line(PUBLISHED_CASES, test_case);
+	each_line(PUBLISHED_ERRORS, test_error);
 	test_layout();
 	test_large_integers();
 	test_inexact();

@@ -39,6 +39,7 @@
 
 #include "choice.h"
 #include "options.h"
+#include "prompt.h"
 
 const LlamaNoun llama_noun_label = {"Label", "labels"};
 
@@ -285,12 +286,6 @@ llama_choice_probabilities(const LlamaCall *call, int n)
  * ----------------------------------------------------------------
  */
 
-/* Sorted, as labels are. */
-static const LlamaText yes_no[] = {{"No", 2}, {"Yes", 3}};
-
-#define N_ANSWERS	lengthof(yes_no)
-#define YES			1
-
 /*
  * The paths are question and answer.  Their log-probabilities hold the
  * question's own, which is the same for both answers and goes when they are
@@ -302,22 +297,22 @@ llama_questions_submit(LlamaCall *call, const LlamaModel *model, LlamaFunction f
 					   const LlamaIds *prompt, const LlamaIds *questions, int n)
 {
 	LlamaIds	paths = {0};
-	int32	   *ends = palloc(n * N_ANSWERS * sizeof(int32));
+	int32	   *ends = palloc(n * LLAMA_N_YES_NO * sizeof(int32));
 	L3Request	request = {
 		.kind = L3_REQ_SCORE,
 		.tokens = prompt->ids,
 		.n_tokens = (int32) prompt->n,
 		.label_end = ends,
-		.n_labels = n * N_ANSWERS
+		.n_labels = n * LLAMA_N_YES_NO
 	};
 
 	for (int i = 0; i < n; i++)
 	{
-		for (size_t j = 0; j < N_ANSWERS; j++)
+		for (size_t j = 0; j < LLAMA_N_YES_NO; j++)
 		{
 			llama_ids_append(&paths, questions[i].ids, questions[i].n);
-			llama_encode(model->tok, yes_no[j], false, SIZE_MAX, &paths, NULL);
-			ends[i * N_ANSWERS + j] = (int32) paths.n;
+			llama_encode(model->tok, llama_yes_no_v1[j], false, SIZE_MAX, &paths, NULL);
+			ends[i * LLAMA_N_YES_NO + j] = (int32) paths.n;
 		}
 	}
 	request.label_tokens = paths.ids;
@@ -327,9 +322,9 @@ llama_questions_submit(LlamaCall *call, const LlamaModel *model, LlamaFunction f
 double
 llama_question_probability(const LlamaCall *call, int question)
 {
-	const double *logprobs = llama_out_logprobs(call->requests[0]) + question * N_ANSWERS;
+	const double *logprobs = llama_out_logprobs(call->requests[0]) + question * LLAMA_N_YES_NO;
 
-	return llama_normalise(call, logprobs, N_ANSWERS)[YES];
+	return llama_normalise(call, logprobs, LLAMA_N_YES_NO)[LLAMA_YES];
 }
 
 bool

@@ -35,9 +35,6 @@ PG_FUNCTION_INFO_V1(llama_filter_prob);
 
 #define MIN_LABELS			2
 
-/* A text without content, for calibration. */
-static const LlamaText no_content = {"N/A", 3};
-
 /* Above this probability a condition holds. */
 #define FILTER_THRESHOLD	0.5
 
@@ -161,7 +158,7 @@ begin_classify(FunctionCallInfo fcinfo, LlamaCall *call)
 	state.array = llama_call_keep(call, array, VARSIZE(array));
 	call->state = llama_call_keep(call, &state, sizeof(state));
 	if (submit_text(call, model, &args, llama_text_utf8(PG_GETARG_DATUM(0))) && calibrate)
-		(void) submit_text(call, model, &args, no_content);
+		(void) submit_text(call, model, &args, llama_no_content_v1);
 }
 
 /* The labels' probabilities, in the order of their submission. */

@@ -238,11 +238,6 @@ finish_rank(const LlamaCall *call)
  * ----------------------------------------------------------------
  */
 
-/* Sorted, as labels are. */
-static const LlamaText sentiments[] = {
-	{"mixed", 5}, {"negative", 8}, {"neutral", 7}, {"positive", 8}
-};
-
 /* Read (input, aspect, model) and submit. */
 static void
 begin_sentiment(FunctionCallInfo fcinfo, LlamaCall *call)
@@ -262,22 +257,22 @@ begin_sentiment(FunctionCallInfo fcinfo, LlamaCall *call)
 	llama_sentiment_prompt(&chat, aspect, llama_text_utf8(PG_GETARG_DATUM(0)));
 	if (llama_encode_chat(model, &chat, &prompt))
 		(void) llama_choice_submit(call, model, LLAMA_FN_SENTIMENT, &prompt,
-								   LLAMA_CLOSE_PREFIXES, sentiments, lengthof(sentiments));
+								   LLAMA_CLOSE_PREFIXES, llama_sentiments_v1, LLAMA_N_SENTIMENTS);
 }
 
 static Datum
 finish_sentiment(const LlamaCall *call)
 {
-	double	   *probs = llama_choice_probabilities(call, lengthof(sentiments));
+	double	   *probs = llama_choice_probabilities(call, LLAMA_N_SENTIMENTS);
 	size_t		best = 0;
 
-	for (size_t i = 1; i < lengthof(sentiments); i++)
+	for (size_t i = 1; i < LLAMA_N_SENTIMENTS; i++)
 	{
 		if (probs[i] > probs[best])
 			best = i;
 	}
-	return PointerGetDatum(cstring_to_text_with_len(sentiments[best].data,
-													(int) sentiments[best].len));
+	return PointerGetDatum(cstring_to_text_with_len(llama_sentiments_v1[best].data,
+													(int) llama_sentiments_v1[best].len));
 }
 
 /* ----------------------------------------------------------------

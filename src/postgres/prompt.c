@@ -6,8 +6,9 @@
  * Every word that a model gets and that the user did not write stands in this
  * file.  These words are part of the functions' results: who changes one
  * changes the answers of every classify and filter, and what was built on
- * them.  So each prompt has a version in its name,
- * and a change is a new version of the extension.
+ * them.  So each prompt has a version in its name, and a change is a new version
+ * of the extension.  doc/prompts.md has them all, and test/t/010_readme.pl
+ * compares it with this file.
  *
  * Rules for a prompt:
  *	- What is constant over a query's rows comes first and the row's text last.
@@ -55,6 +56,8 @@ static const char classify_intro_v1[] =
 static const char classify_task_v1[] = "\n\nTask: ";
 static const char classify_labels_v1[] = "\n\nLabels:";
 static const char classify_label_v1[] = "\n- ";
+/* A text without content, for calibration. */
+const LlamaText llama_no_content_v1 = {"N/A", 3};
 
 /* Filter, version 1. */
 static const char filter_intro_v1[] =
@@ -63,6 +66,9 @@ static const char filter_intro_v1[] =
 	"it contains. Answer Yes if the condition holds for the text and No if it "
 	"does not, and nothing else.";
 static const char filter_condition_v1[] = "\n\nCondition: ";
+
+/* Filter, rank and classify several, version 1: the answers whose probabilities are read. */
+const LlamaText llama_yes_no_v1[LLAMA_N_YES_NO] = {{"No", 2}, {"Yes", 3}};
 
 /*
  * Classify several, version 1.  The task is classify's.  The labels are not
@@ -99,6 +105,9 @@ static const char sentiment_intro_v1[] =
 	"or neutral if it is neither.";
 static const char sentiment_aspect_v1[] =
 	"\n\nJudge only what the text says about this: ";
+const LlamaText llama_sentiments_v1[LLAMA_N_SENTIMENTS] = {
+	{"mixed", 5}, {"negative", 8}, {"neutral", 7}, {"positive", 8}
+};
 
 /* Summarize, version 1. */
 static const char summarize_intro_v1[] =

@@ -27,6 +27,18 @@ typedef struct LlamaMessages
 	size_t		capacity;
 } LlamaMessages;
 
+/*
+ * Words that are scored, sorted as labels are, and the text without content by
+ * which classify calibrates.
+ */
+#define LLAMA_N_YES_NO		2
+#define LLAMA_YES			1
+#define LLAMA_N_SENTIMENTS	4
+
+extern const LlamaText llama_yes_no_v1[LLAMA_N_YES_NO];
+extern const LlamaText llama_sentiments_v1[LLAMA_N_SENTIMENTS];
+extern const LlamaText llama_no_content_v1;
+
 extern void llama_message_add(LlamaMessages *chat, const char *role, LlamaText content);
 
 /* Raise 55000 unless the model has a chat form that we know. */

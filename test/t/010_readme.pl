@@ -266,6 +266,46 @@ is(join('', slurp_file('../doc/functions.md') =~ /^(\| `llama.*\n)/mg), "$functi
 	'doc/functions.md: its table is what psql -Atf test/t/function_table.sql prints');
 $node->stop;
 
+# doc/prompts.md has every word of prompt.c, and no other.
+my $prompt_file = slurp_file('../src/postgres/prompt.c');
+my %said;
+while ($prompt_file =~ /^(?:static )?const (?:char|LlamaText) (\w+_v\d+)(?:\[\w*\])? =\s*(.*?);\n/msg)
+{
+	my ($constant, $text) = ($1, $2);
+	my @words = $text =~ /^\{/ ? $text =~ /"(.*?)", \d/g : join '', $text =~ /"(.*?)"/g;
+	s/\\n/\n/g for @words;
+	$said{$constant} = \@words;
+}
+my @in_file = $prompt_file =~ /\b(\w+_v\d+)(?:\[\w*\])? =/g;
+is(join(' ', sort keys %said), join(' ', sort @in_file), 'the constants of prompt.c are all read');
+my @shown = map { $_->{text} } code_blocks(slurp_file('../doc/prompts.md'));
+for (@shown)
+{
+	chomp;
+	s/\\n\n/\x01/g;
+	tr/\n/ /;
+	tr/\x01/\n/;
+}
+my %constants;				# by their words
+for my $constant (sort keys %said)
+{
+	push @{ $constants{$_} }, $constant for @{ $said{$constant} };
+}
+# The longest first: a heading may be the beginning of another.
+for my $words (sort { length $b <=> length $a || $a cmp $b } keys %constants)
+{
+	my $pattern = join '\{\w+\}', map { quotemeta } split /%d/, $words, -1;
+	my $found = 0;
+
+	for (@shown)
+	{
+		# A word of a list stands alone.
+		$found += $words =~ /^[\w\/ ]+$/ ? s/^$pattern$/\x02/ : s/$pattern/\x02/g;
+	}
+	cmp_ok($found, '>', 0, "doc/prompts.md shows @{ $constants{$words} }");
+}
+is(join("\n", grep { !/^(?:\x02|\{\w+\})+$/ } @shown), '', 'doc/prompts.md shows nothing else');
+
 # Messages of the troubleshooting table are in the libraries.
 my ($pkglibdir) = run_command([ 'pg_config', '--pkglibdir' ]);
 my $libraries = '';

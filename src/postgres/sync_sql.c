@@ -12,10 +12,14 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/sysattr.h"
+#include "catalog/pg_proc.h"
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
+#include "utils/catcache.h"
 #include "utils/lsyscache.h"
+#include "utils/syscache.h"
 
 #include "sync.h"
 #include "sync_expression.h"
@@ -171,6 +175,35 @@ scan_aliases(const char *at, char a[ALIAS_SIZE], char b[ALIAS_SIZE])
 	return at;
 }
 
+#define DIFFER_FUNCTION		"_llama_sync_differ"
+
+/*
+ * The function takes "any", and who may create functions in its schema could
+ * make one that fits the arguments better, and would be called with the rights
+ * of whoever changes a row: no call is made while there are two of the name.
+ */
+static void
+append_differ(StringInfo buf, Oid schema)
+{
+	CatCList   *functions = SearchSysCacheList1(PROCNAMEARGSNSP, CStringGetDatum(DIFFER_FUNCTION));
+	const char *name = quote_qualified_identifier(get_namespace_name(schema), DIFFER_FUNCTION);
+	int			n = 0;
+
+	for (int i = 0; i < functions->n_members; i++)
+	{
+		HeapTuple	function = &functions->members[i]->tuple;
+
+		n += ((Form_pg_proc) GETSTRUCT(function))->pronamespace == schema;
+	}
+	ReleaseSysCacheList(functions);
+	if (n > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_AMBIGUOUS_FUNCTION),
+				 errmsg("there is more than one function %s", name),
+				 errhint("Drop those that do not belong to the extension llama3, and revoke CREATE on its schema from whom you do not trust.")));
+	appendStringInfoString(buf, name);
+}
+
 static void
 append_item(StringInfo buf, const LlamaSync *sync, const char *name, const char *a, const char *b)
 {
@@ -183,8 +216,7 @@ append_item(StringInfo buf, const LlamaSync *sync, const char *name, const char 
 	else if (strcmp(name, "column") == 0)
 		appendStringInfoString(buf, quote_identifier(llama_sync_column(sync)));
 	else if (strcmp(name, "differ") == 0)
-		appendStringInfoString(buf, quote_qualified_identifier(get_namespace_name(sync->schema),
-															   "_llama_sync_differ"));
+		append_differ(buf, sync->schema);
 	else if (strcmp(name, "value") == 0)
 		appendStringInfoString(buf, llama_sync_deparse(sync->target, sync->expression, sync->varno));
 	else if (strcmp(name, "names") == 0)

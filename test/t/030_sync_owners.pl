@@ -275,6 +275,19 @@ $idle->quit;
 # ----------------------------------------------------------------
 # Dumps by who owns the database and nothing else
 # ----------------------------------------------------------------
+# A function that fits better than ours, in the schema that ours is in
+
+$sql->(q{CREATE TABLE calls (who text); GRANT INSERT ON calls TO PUBLIC; GRANT CREATE ON SCHEMA public TO mallory});
+$as->('mallory', q{CREATE FUNCTION public._llama_sync_differ(text, text) RETURNS boolean LANGUAGE plpgsql AS
+	$$ BEGIN INSERT INTO public.calls VALUES (current_user); RETURN true; END $$});
+my ($changed, undef, $changed_err) = $node->psql('postgres', q{UPDATE other SET body = 'changed'});
+isnt($changed, 0, 'no change is queued while somebody has made a function of the name');
+like($changed_err, qr/there is more than one function public\._llama_sync_differ/, 'which the error says');
+is($sql->('SELECT count(*) FROM calls'), 0, 'and that function is not called');
+$as->('mallory', 'DROP FUNCTION public._llama_sync_differ(text, text)');
+others_are_filled('when it is gone');
+
+# ----------------------------------------------------------------
 
 $sql->('CREATE ROLE dumper LOGIN');
 $sql->('CREATE DATABASE dumped OWNER dumper');

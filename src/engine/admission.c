@@ -12,9 +12,11 @@
  */
 #include "sequence.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "placement.h"
 #include "request.h"
 
 #define MAX_BATCH_TOKENS	65536
@@ -44,6 +46,29 @@ check_options(const L3EngineOptions *o, L3Error *err)
 	if ((unsigned) o->kv_type >= L3_N_KV_TYPES)
 		return l3_error(err, L3_ERR_ARG, "unknown KV type %d", (int) o->kv_type);
 	return L3_OK;
+}
+
+/* Put the threads on the machine's nodes, and decide over which to spread memory. */
+static void
+place(L3Engine *engine)
+{
+	L3Team		team = l3_placement_team(&engine->options);
+	L3Machine	machine;
+	int			refused;
+
+	l3_numa_read(engine->options.nodes, &machine);
+	engine->kv.nodes = l3_placement_pages(&machine, &team);
+	refused = l3_pool_pin(engine->runner.pool, &machine, &team);
+	if (l3_placement_nodes(&machine, &team) == 0)
+		return;
+	snprintf(engine->placement, sizeof(engine->placement),
+			 "NUMA nodes of threads: %d, of interleaved memory: %d",
+			 refused ? 0 : __builtin_popcountll(l3_placement_nodes(&machine, &team)),
+			 __builtin_popcountll(engine->kv.nodes));
+	refused = refused ? refused : machine.memory_errno;
+	if (refused)
+		snprintf(engine->placement + strlen(engine->placement),
+				 sizeof(engine->placement) - strlen(engine->placement), " (%s)", strerror(refused));
 }
 
 L3Status
@@ -100,6 +125,8 @@ l3_engine_create(const L3EngineOptions *options, L3Engine **engine_out, L3Error 
 		l3_engine_destroy(engine);
 		return status;
 	}
+	place(engine);
+	engine->options.nodes = NULL;	/* the caller's, as cpu_features */
 	*engine_out = engine;
 	return L3_OK;
 }
@@ -135,6 +162,12 @@ l3_engine_cpu(const L3Engine *engine)
 	return l3_cpu_name(engine->kernels.features);
 }
 
+const char *
+l3_engine_placement(const L3Engine *engine)
+{
+	return engine->placement;
+}
+
 /* Lay the workspace out for the model, growing its memory for all when needed. */
 static L3Status
 fit_workspace(L3Engine *engine, L3Model *model, L3Error *err)
@@ -148,7 +181,7 @@ fit_workspace(L3Engine *engine, L3Model *model, L3Error *err)
 	if (bytes > engine->memory_bytes)
 	{
 		void	   *memory;
-		L3Status	status = l3_workspace_alloc(bytes, &memory, err);
+		L3Status	status = l3_workspace_alloc(bytes, engine->kv.nodes, &memory, err);
 
 		if (status != L3_OK)
 			return status;

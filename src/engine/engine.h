@@ -252,6 +252,10 @@ typedef struct L3EngineOptions
 	int			max_sequences;	/* sequences (label paths included) in a step */
 	int			max_context;	/* tokens of one sequence; 0: as the model says */
 	bool		prefix_cache;	/* keep full blocks of ended sequences */
+	const char *nodes;			/* NULL, or L3_NODES: place threads and memory
+								 * by the machine's nodes */
+	int			worker;			/* of n_workers engines like this on the */
+	int			n_workers;		/* machine, from 0; 0 of 0: the only one */
 	const char *cpu_features;	/* NULL or "": all the CPU has; else a list that
 								 * caps it: "generic", "blas", "avx2", "avx512",
 								 * "avx512vnni" (see kernels/cpu.h) */
@@ -265,8 +269,20 @@ typedef struct L3EngineOptions
 	void	   *poll_ctx;
 } L3EngineOptions;
 
+/* Where Linux describes the machine's nodes (NUMA). */
+#define L3_NODES			"/sys/devices/system/node"
+
 L3Status	l3_plan(L3Source *source, const L3EngineOptions *options,
 					L3Plan *plan, L3Error *err);
+
+/*
+ * What the calling thread fills from now on is for the compute threads of all
+ * engines with these options: its pages, also those of files and of shared
+ * memory that it makes, are interleaved over their nodes.  False when nothing
+ * was changed; else undo it by l3_numa_end_filling.
+ */
+bool		l3_numa_begin_filling(const L3EngineOptions *options);
+void		l3_numa_end_filling(void);
 
 /* ----------------------------------------------------------------
  *		Tokenizer
@@ -380,13 +396,16 @@ typedef struct L3Sequence L3Sequence;	/* a running request */
 
 /*
  * Create an engine and its compute threads (all signals blocked in them).
- * The calling thread is compute thread 0 during l3_engine_step.
+ * The calling thread is compute thread 0 during l3_engine_step; its affinity may
+ * be narrowed until it destroys the engine.
  */
 L3Status	l3_engine_create(const L3EngineOptions *options, L3Engine **engine, L3Error *err);
 /* Stop and join the threads, free everything.  Running requests are dropped. */
 void		l3_engine_destroy(L3Engine *engine);
 /* Instruction sets in use, for views: "avx512vnni". */
 const char *l3_engine_cpu(const L3Engine *engine);
+/* Where threads and memory were placed, for a log; "" on a machine of one node. */
+const char *l3_engine_placement(const L3Engine *engine);
 
 /* The arena and the tokenizer must stay mapped until l3_engine_detach. */
 L3Status	l3_engine_attach(L3Engine *engine, const L3Arena *arena,

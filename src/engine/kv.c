@@ -26,6 +26,8 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "placement.h"
+
 /* Huge pages of x86-64 and of arm64 with 4 KiB pages. */
 #define HUGE_PAGE_BYTES		((size_t) 2 << 20)
 
@@ -206,6 +208,7 @@ make_accessible(L3KvPool *pool, int32_t n, L3Error *err)
 		/* without huge pages it is only slower */
 		(void) madvise(pool->base, total, MADV_HUGEPAGE);
 #endif
+		l3_numa_interleave(pool->base, total, pool->kv->nodes);
 	}
 	bytes = (size_t) (n - pool->n_accessible) * pool->block_bytes;
 	if (mprotect(pool->base + (size_t) pool->n_accessible * pool->block_bytes, bytes,

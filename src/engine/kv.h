@@ -102,6 +102,7 @@ struct L3Kv
 	uint64_t	next_serial;
 	L3KvPool   *pools;
 	L3KvBlock	lru;			/* ring of cached blocks; lru_next is the oldest */
+	uint64_t	nodes;			/* to interleave the memory over, or 0 (placement.h) */
 	bool		poison;			/* tests: fill blocks with NaN when taken */
 };
 

@@ -57,6 +57,8 @@ struct L3Pool
 	bool		spin;			/* constant, as are all below */
 	int			n_threads;		/* the caller's included */
 	int			n_started;		/* pthreads to join */
+	bool		pinned;
+	cpu_set_t	unpinned;		/* the caller's affinity before */
 	struct PoolThread *threads; /* (n_threads - 1) */
 };
 
@@ -282,6 +284,8 @@ l3_pool_destroy(L3Pool *pool)
 	pthread_mutex_unlock(&pool->mutex);
 	for (int i = 0; i < pool->n_started; i++)
 		pthread_join(pool->threads[i].pthread, NULL);
+	if (pool->pinned)
+		(void) sched_setaffinity(0, sizeof(pool->unpinned), &pool->unpinned);
 	pthread_cond_destroy(&pool->finished);
 	pthread_cond_destroy(&pool->wake);
 	pthread_mutex_destroy(&pool->mutex);
@@ -293,6 +297,30 @@ int
 l3_pool_threads(const L3Pool *pool)
 {
 	return pool->n_threads;
+}
+
+/* Hold the pool's thread t, called by thread 0. */
+static int
+set_affinity(L3Pool *pool, int t, const cpu_set_t *cpus)
+{
+	return pthread_setaffinity_np(t == 0 ? pthread_self() : pool->threads[t - 1].pthread,
+								  sizeof(*cpus), cpus);
+}
+
+int
+l3_pool_pin(L3Pool *pool, const L3Machine *machine, const L3Team *team)
+{
+	int			rc;
+
+	if (l3_placement_node(machine, team, 0) < 0)
+		return 0;
+	rc = pthread_getaffinity_np(pthread_self(), sizeof(pool->unpinned), &pool->unpinned);
+	for (int t = 0; t < pool->n_threads && rc == 0; t++)
+		rc = set_affinity(pool, t, &machine->cpus[l3_placement_node(machine, team, t)]);
+	pool->pinned = rc == 0;
+	for (int t = 0; t < pool->n_threads && rc != 0; t++)
+		(void) set_affinity(pool, t, &pool->unpinned);
+	return rc;
 }
 
 void

@@ -14,6 +14,7 @@
 #define L3_POOL_H
 
 #include "engine.h"
+#include "placement.h"
 
 typedef struct L3Pool L3Pool;
 
@@ -23,6 +24,13 @@ typedef void (*L3TaskFn) (void *ctx, int task, int thread);
 L3Status	l3_pool_create(int n_threads, L3Pool **pool, L3Error *err);
 void		l3_pool_destroy(L3Pool *pool);
 int			l3_pool_threads(const L3Pool *pool);
+
+/*
+ * Hold each thread to the CPUs of its node.  The caller's own affinity comes
+ * back when it destroys the pool.  Returns 0, or the errno of who refuses: then
+ * nothing is held.
+ */
+int			l3_pool_pin(L3Pool *pool, const L3Machine *machine, const L3Team *team);
 
 /* Run fn for tasks 0 .. n_tasks - 1 on all threads; return when all are done. */
 void		l3_pool_run(L3Pool *pool, L3TaskFn fn, void *ctx, int n_tasks);

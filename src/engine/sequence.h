@@ -112,6 +112,7 @@ struct L3Engine
 	void	   *memory;			/* of the workspace, as the largest model needs */
 	size_t		memory_bytes;
 	L3Kv		kv;
+	char		placement[256];	/* l3_engine_placement */
 	bool		roles_differ;	/* prompt and generated tokens are computed
 								 * differently: decoded blocks are not shared */
 	L3Model    *models;

@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 
 #include "kernels/kernels.h"
+#include "placement.h"
 
 #define CACHE_LINE			((size_t) 64)
 #define HUGE_PAGE_BYTES		((size_t) 2 << 20)
@@ -134,7 +135,7 @@ l3_workspace_bytes(const L3Hparams *hparams, const L3EngineOptions *options)
 }
 
 L3Status
-l3_workspace_alloc(size_t bytes, void **memory, L3Error *err)
+l3_workspace_alloc(size_t bytes, uint64_t nodes, void **memory, L3Error *err)
 {
 	bytes = round_up(bytes, HUGE_PAGE_BYTES);
 	if (posix_memalign(memory, HUGE_PAGE_BYTES, bytes) != 0)
@@ -143,6 +144,7 @@ l3_workspace_alloc(size_t bytes, void **memory, L3Error *err)
 	/* without huge pages it is only slower */
 	(void) madvise(*memory, bytes, MADV_HUGEPAGE);
 #endif
+	l3_numa_interleave(*memory, bytes, nodes);
 	memset(*memory, 0, bytes);
 	return L3_OK;
 }

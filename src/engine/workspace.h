@@ -97,8 +97,9 @@ size_t		l3_workspace_lay_out(const L3Hparams *hparams, const L3EngineOptions *op
 
 /*
  * Memory for a layout; free it with free.  It is touched here, so that a lack
- * of it shows now and not during a step.
+ * of it shows now and not during a step, its pages interleaved over the nodes
+ * (placement.h).
  */
-L3Status	l3_workspace_alloc(size_t bytes, void **memory, L3Error *err);
+L3Status	l3_workspace_alloc(size_t bytes, uint64_t nodes, void **memory, L3Error *err);
 
 #endif							/* L3_WORKSPACE_H */

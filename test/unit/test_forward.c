@@ -104,7 +104,7 @@ open_bench(Bench *b, const L3Arena *arena, L3KvType kv_type, unsigned features, 
 	fixture_check(l3_weights_open(arena, &b->weights, &err), &err);
 	scratch = l3_forward_scratch_bytes(&b->kernels, &b->weights, l3_workspace_rows(&options));
 	bytes = l3_workspace_lay_out(&b->weights.hp, &options, scratch, NULL, &b->runner.ws);
-	fixture_check(l3_workspace_alloc(bytes, &b->memory, &err), &err);
+	fixture_check(l3_workspace_alloc(bytes, 0, &b->memory, &err), &err);
 	l3_workspace_lay_out(&b->weights.hp, &options, scratch, b->memory, &b->runner.ws);
 	fixture_check(l3_pool_create(n_threads, &b->runner.pool, &err), &err);
 	b->n_live = 1;

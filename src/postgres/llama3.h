@@ -81,10 +81,11 @@ extern bool llama3_enable_prompt_lookup;
 extern bool llama3_enable_result_cache;
 extern int	llama3_result_cache_size;	/* MB */
 extern double llama3_filter_selectivity;	/* -1: as counted */
+extern bool llama3_numa;
 extern int	llama3_on_error;		/* LlamaOnError */
 
 extern void llama_settings_init(void);
-/* The engine's options as the settings give them (no poll callback). */
+/* The first worker's engine options as the settings give them (no poll callback). */
 extern PGDLLEXPORT void llama_engine_options(L3EngineOptions *options);
 
 /* ----------------------------------------------------------------

@@ -39,6 +39,7 @@ typedef struct Loading
 	LlamaCacheFile cache;
 	MemoryContext context;		/* the caller's */
 	ErrorData  *interrupt;		/* what CHECK_FOR_INTERRUPTS raised */
+	bool		interleaving;	/* this process's new pages, over the engine's nodes */
 
 	/* What is published. */
 	const L3Arena *arena;
@@ -258,6 +259,9 @@ let_go(Loading *loading)
 		dsm_detach(loading->tokenizer);
 	loading->tokenizer = NULL;
 	llama_cache_close(&loading->cache);
+	if (loading->interleaving)
+		l3_numa_end_filling();
+	loading->interleaving = false;
 }
 
 /* On error or exit: also free the entry, unless it was published. */
@@ -487,6 +491,7 @@ void
 llama_load(const char *name, const char *path, L3Quantize quantize)
 {
 	TimestampTz start = GetCurrentTimestamp();
+	L3EngineOptions engine_options;
 	Loading		loading;
 
 	memset(&loading, 0, sizeof(loading));
@@ -494,9 +499,12 @@ llama_load(const char *name, const char *path, L3Quantize quantize)
 	loading.name = name;
 	loading.context = CurrentMemoryContext;
 	loading.index = reserve_entry(name, path);
+	llama_engine_options(&engine_options);
 
 	PG_ENSURE_ERROR_CLEANUP(abort_loading, PointerGetDatum(&loading));
 	{
+		/* dsm_create and posix_fallocate take pages before anybody writes to them. */
+		loading.interleaving = l3_numa_begin_filling(&engine_options);
 		if (llama3_weights_cache[0] != '\0' &&
 			llama_cache_open(&loading.cache, name, path, quantize))
 			use_cached(&loading);

@@ -71,6 +71,7 @@ int			llama3_max_sequences = MAX_SEQUENCES_DEFAULT;
 int			llama3_max_tokens = MAX_TOKENS_DEFAULT;
 char	   *llama3_model_directory = "";
 char	   *llama3_models = LLAMA_DEMO_PATH;
+bool		llama3_numa = true;
 int			llama3_on_error = LLAMA_ON_ERROR_RAISE;
 bool		llama3_prefix_cache = true;
 int			llama3_queue_size = QUEUE_SIZE_DEFAULT;
@@ -211,6 +212,11 @@ llama_settings_init(void)
 							   "A list of path or name=path, separated by commas, each perhaps followed by quantize=q8_0; relative paths start at llama3.model_directory.",
 							   &llama3_models, LLAMA_DEMO_PATH,
 							   PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+	DefineCustomBoolVariable("llama3.numa",
+							 "Places compute threads and memory by the machine's NUMA nodes.",
+							 "Results are the same without.  Nothing is done on a machine of one node.",
+							 &llama3_numa, true,
+							 PGC_POSTMASTER, 0, NULL, NULL, NULL);
 	DefineCustomEnumVariable("llama3.on_error",
 							 "Sets what happens to a row that cannot be answered.",
 							 "\"error\" raises an error; \"null\" gives NULL and a warning.",
@@ -269,4 +275,6 @@ llama_engine_options(L3EngineOptions *options)
 	options->max_context = llama3_context_limit;
 	options->prefix_cache = llama3_prefix_cache;
 	options->cpu_features = llama3_cpu_features;
+	options->nodes = llama3_numa ? L3_NODES : NULL;
+	options->n_workers = llama3_workers;
 }

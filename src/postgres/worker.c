@@ -93,6 +93,7 @@ typedef struct Worker
 	int			number;			/* from 0 */
 	LlamaWorker *shared;
 	L3Engine   *engine;
+	int			n_threads;		/* of the engine's, this one included */
 	int			max_running;
 	int			n_running;
 	Running    *running;		/* (max_running) */
@@ -679,10 +680,7 @@ set_alive(bool alive)
 	shared->proc_number = llama_proc_number(MyProc);
 	if (alive)
 	{
-		L3EngineOptions options;
-
-		llama_engine_options(&options);
-		shared->threads = options.n_threads;
+		shared->threads = self.n_threads;
 		strlcpy(shared->cpu, l3_engine_cpu(self.engine), sizeof(shared->cpu));
 		shared->starts++;
 		shared->started_at = llama_shared->workers_seen;
@@ -740,6 +738,8 @@ start_engine(void)
 
 	llama_engine_options(&options);
 	options.poll = poll_interrupts;
+	options.worker = self.number;
+	self.n_threads = options.n_threads;
 	self.max_running = options.max_sequences;
 	self.running = MemoryContextAllocZero(TopMemoryContext,
 										  self.max_running * sizeof(Running));
@@ -751,6 +751,9 @@ start_engine(void)
 		LWLockRelease(llama_shared->queue_lock);
 		llama_raise(&err);
 	}
+	if (l3_engine_placement(self.engine)[0] != '\0')
+		ereport(LOG, (errmsg("llama3 engine %d: %s", self.number + 1,
+							 l3_engine_placement(self.engine))));
 }
 
 static void

@@ -18,12 +18,12 @@
  *
  * Length.  The sum over the path is neither divided by its length nor
  * normalised at each fork among the labels' own tokens.  Both were measured on
- * the demonstration model, 500 packages, 12 labels of 1 to 6 tokens in words
- * that it was not trained with: right in 35.4 % by the sum, 23.6 % normalised
- * at the forks (which gives a label the share of all that begins like it),
- * 10.8 % by the mean (which favours long labels); and with the labels'
- * probabilities for a text without content divided out (calibrate), in which
- * length cancels, 53.8 %, 50.0 % and 50.4 %.
+ * the demonstration model, 500 packages, 12 labels in words that it was not
+ * trained with: right in 35.4 % by the sum, 23.6 % normalised at the forks
+ * (which gives a label the share of all that begins like it), 10.8 % by the
+ * mean (which favours long labels); and with the labels' probabilities for a
+ * text without content divided out (calibrate), in which length cancels, 53.8 %,
+ * 50.0 % and 50.4 %.
  *
  * The labels' order must not matter.  They are sorted by their bytes before
  * anything is done with them, so that the prompt, the paths and the order of

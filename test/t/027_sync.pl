@@ -23,7 +23,7 @@ sub wait_in_step
 		  eq 't' });
 }
 
-sub worker_pid { return $sql->(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'llama3 sync'}) }
+sub worker_pid { return $sql->(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'llama3 sync' AND datname = current_database()}) }
 
 # The rows of docs whose label or vector is not what the expression says now.
 my $label = q{llama_classify(body, ARRAY['bug', 'praise', 'question'])};

@@ -7,9 +7,10 @@
  * Usage: rows MODEL.gguf ROWS THREADS KIND AT-ONCE
  *
  * ROWS has a row per line: its tokens, in decimal.  KIND is embed, or the number
- * of tokens to generate; at most AT-ONCE rows are in work.  All else is as an engine worker has it by default,
- * without the prefix cache.  After a few rows to warm up, for each line on
- * standard input all rows are run once, and the seconds are printed.
+ * of tokens to generate; at most AT-ONCE rows are in work.  All else is as an
+ * engine worker has it by default, without the prefix cache.  After a few rows
+ * to warm up, for each line on standard input all rows are run once, and the
+ * seconds are printed.
  *
  *-------------------------------------------------------------------------
  */
@@ -120,8 +121,8 @@ run(Loaded *loaded, Rows *rows, int at_once)
 	{
 		L3Sequence *sequence;
 
-		while (next < rows->n && next - rows->n_done < at_once && l3_engine_can_admit(loaded->engine, loaded->model,
-													 &rows->requests[next], NULL, &err))
+		while (next < rows->n && next - rows->n_done < at_once &&
+			   l3_engine_can_admit(loaded->engine, loaded->model, &rows->requests[next], NULL, &err))
 			if (l3_engine_submit(loaded->engine, loaded->model, &rows->requests[next++],
 								 on_event, rows, &sequence, &err) != L3_OK)
 				bench_die("submit", &err);
@@ -145,6 +146,8 @@ main(int argc, char **argv)
 	};
 	Loaded		loaded;
 	Rows		rows = {0};
+	Rows		some;
+	int			at_once;
 
 	if (argc != 6 || (strcmp(argv[4], "embed") != 0 && atoi(argv[4]) < 1) || atoi(argv[3]) < 1 || atoi(argv[5]) < 1)
 	{
@@ -152,13 +155,15 @@ main(int argc, char **argv)
 		return 2;
 	}
 	options.n_threads = atoi(argv[3]);
+	at_once = atoi(argv[5]);
 	bench_load(&loaded, argv[1], &options);
 	read_rows(argv[2], &rows);
 	set_kind(&rows, argv[4], (int) loaded.plan.hparams.n_embd);
-	(void) run(&loaded, &(Rows) {.requests = rows.requests, .n = rows.n < WARM_UP_ROWS ? rows.n : WARM_UP_ROWS}, atoi(argv[5]));
+	some = (Rows) {.requests = rows.requests, .n = rows.n < WARM_UP_ROWS ? rows.n : WARM_UP_ROWS};
+	(void) run(&loaded, &some, at_once);
 	while (getchar() != EOF)
 	{
-		printf("%.6f\n", run(&loaded, &rows, atoi(argv[5])));
+		printf("%.6f\n", run(&loaded, &rows, at_once));
 		fflush(stdout);
 	}
 	bench_unload(&loaded);

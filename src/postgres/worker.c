@@ -54,12 +54,14 @@ PG_MODULE_MAGIC;
 #define LLAMA_MAX_ATTEMPTS		8
 
 /*
- * One backend's share of a worker while others may come: places for sequences
- * and KV memory, as a fraction.  The rest keeps a single prompt from waiting
- * for the end of somebody's long answers.
+ * What a worker keeps from one backend for others that may come: places for
+ * sequences and KV memory, as a fraction.  It keeps a single prompt from waiting
+ * for the end of somebody's long answers, and costs the one backend the
+ * throughput of as many rows.  Who finds no room is the next when a place is
+ * free, since the backend that was served longest ago goes first.
  */
-#define LLAMA_SHARE_NUMERATOR	3
-#define LLAMA_SHARE_DENOMINATOR	4
+#define LLAMA_KEPT_PLACES		16	/* one of so many */
+#define LLAMA_KEPT_MEMORY		8	/* one part of so many */
 
 PGDLLEXPORT void llama3_engine_main(int number);
 
@@ -443,13 +445,13 @@ within_share(const LlamaSlot *slot, void *ctx)
 {
 	const L3EngineStats *stats = ctx;
 	int			n = running_of(slot->fair_number);
-	int			places = Max(self.max_running * LLAMA_SHARE_NUMERATOR / LLAMA_SHARE_DENOMINATOR, 1);
+	int			kept_places = Max(self.max_running / LLAMA_KEPT_PLACES, 1);
+	uint64		kept_bytes = stats->kv_bytes_limit / LLAMA_KEPT_MEMORY;
 
 	if (n == 0)
 		return true;
-	return n < places &&
-		stats->kv_bytes_used <
-		stats->kv_bytes_limit / LLAMA_SHARE_DENOMINATOR * LLAMA_SHARE_NUMERATOR;
+	return n < self.max_running - kept_places &&
+		stats->kv_bytes_used < stats->kv_bytes_limit - kept_bytes;
 }
 
 static void

@@ -34,11 +34,16 @@ load_columns(L3PackedType type, const uint8_t *panel, size_t k, int c)
 	return _mm256_castsi256_ps(_mm256_slli_epi32(pair, 16));
 }
 
-/* Extend the chains of R rows in one panel by n values of k from k0 (even) on. */
+/*
+ * Extend the chains of R rows in one panel by n values of k from k0 (even) on.
+ * With fetch the panel's next slab, which the hardware does not expect after
+ * those of other panels, is fetched from memory.
+ */
 TARGET2 INLINE void
 float_chains(const L3PackedType type, const int R, const uint8_t *panel, const float *x,
-			 size_t k0, int n, float *acc)
+			 size_t k0, int n, bool fetch, float *acc)
 {
+	const size_t k_bytes = L3_PANEL * (type == L3_F32 ? 4 : 2);
 	__m256		chain[ROWS][2];
 	int			k;
 
@@ -48,6 +53,10 @@ float_chains(const L3PackedType type, const int R, const uint8_t *panel, const f
 	/* By twos, so that the place in a pair is known to the compiler. */
 	for (k = 0; k < n; k += 2)
 	{
+		if (fetch)
+			UNROLL
+			for (size_t at = 0; at < 2 * k_bytes; at += 64)
+				_mm_prefetch((const char *) panel + (k0 + SLAB + (size_t) k) * k_bytes + at, _MM_HINT_T1);
 		UNROLL
 		for (int t = 0; t < 2; t++)
 		{
@@ -72,13 +81,15 @@ float_chains(const L3PackedType type, const int R, const uint8_t *panel, const f
 		_mm256_store_ps(acc + i * 8, chain[i / 2][i % 2]);
 }
 
-typedef void (*FloatFn) (const uint8_t *panel, const float *x, size_t k0, int n, float *acc);
+typedef void (*FloatFn) (const uint8_t *panel, const float *x, size_t k0, int n, bool fetch,
+						 float *acc);
 
 #define FLOAT_FN(type, R) \
 	TARGET2 static void \
-	chains_##type##_##R(const uint8_t *panel, const float *x, size_t k0, int n, float *acc) \
+	chains_##type##_##R(const uint8_t *panel, const float *x, size_t k0, int n, bool fetch, \
+						float *acc) \
 	{ \
-		float_chains(L3_##type, R, panel, x, k0, n, acc); \
+		float_chains(L3_##type, R, panel, x, k0, n, fetch, acc); \
 	}
 #define FLOAT_FNS(type) \
 	FLOAT_FN(type, 1) FLOAT_FN(type, 2) FLOAT_FN(type, 3) FLOAT_FN(type, 4) \
@@ -114,7 +125,8 @@ float_tile(const L3Matrix *w, const uint8_t *panels, int n_panels, const L3Act *
 			memcpy(slab + r * STRIDE, x->x + (size_t) (row + r) * x->ldx + k0,
 				   (size_t) n * sizeof(float));
 		for (int p = 0; p < n_panels; p++)
-			float_fns[w->type][n_rows] (panels + p * w->panel_bytes, slab, (size_t) k0, n, acc[p]);
+			float_fns[w->type][n_rows] (panels + p * w->panel_bytes, slab, (size_t) k0, n, row == 0,
+										acc[p]);
 	}
 }
 

@@ -226,7 +226,7 @@ $node->safe_psql('postgres', "SELECT pg_terminate_backend($engine)");
 is(join(' ', finish_all(@two)), alone('after a restart'), 'both have it when the worker was ended in between');
 
 # Vectors and probabilities are copied too.
-for my $call ("llama_embed(repeat('a long text ', 700), 8, model => 'slow')",
+for my $call ("llama_embed(repeat('a long text ', 700), model => 'slow')",
 	"llama_classify_prob(repeat('a long text ', 700), '{one,two and more,three}', model => 'slow')")
 {
 	my @clients = map { spawn_sql($node, "SELECT $call") } 1 .. 2;

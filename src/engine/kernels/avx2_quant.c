@@ -471,13 +471,13 @@ group_q6_k(const bool packed, const TileArgs *args)
  */
 #define PREFETCH_BYTES		8192
 
-TARGET2 INLINE void
-prefetch_lines(const void *from, size_t bytes, const enum _mm_hint hint)
-{
-	UNROLL
-	for (size_t at = 0; at < bytes; at += 64)
-		_mm_prefetch((const char *) from + at, hint);
-}
+/* A macro, as compilers want the hint to be a literal. */
+#define PREFETCH_LINES(from, bytes, hint) \
+	do { \
+		UNROLL \
+		for (size_t line_ = 0; line_ < (bytes); line_ += 64) \
+			_mm_prefetch((const char *) (from) + line_, (hint)); \
+	} while (0)
 
 /* On to the next group. */
 TARGET2 INLINE void
@@ -514,12 +514,12 @@ tile_rows(const L3PackedType type, const TileArgs *given)
 
 		if (args.weights_ahead != NULL)
 		{
-			prefetch_lines(args.weights_ahead, group_bytes(type), _MM_HINT_T0);
+			PREFETCH_LINES(args.weights_ahead, group_bytes(type), _MM_HINT_T0);
 			args.weights_ahead += group_bytes(type);
 		}
 		if (args.rows_ahead != NULL)
 		{
-			prefetch_lines(args.rows_ahead, ROWS_AHEAD, _MM_HINT_T0);
+			PREFETCH_LINES(args.rows_ahead, ROWS_AHEAD, _MM_HINT_T0);
 			args.rows_ahead += ROWS_AHEAD;
 		}
 
@@ -554,7 +554,7 @@ few_rows(const L3PackedType type, const int R, const TileArgs *given)
 	args.n_rows = R;
 	for (int i = 0; i < args.n_groups; i++, advance(type, true, R, &args))
 	{
-		prefetch_lines(args.quants + (size_t) args.g * group_bytes(type) + PREFETCH_BYTES,
+		PREFETCH_LINES(args.quants + (size_t) args.g * group_bytes(type) + PREFETCH_BYTES,
 					   group_bytes(type), _MM_HINT_T1);
 		if (type == L3_Q6_K)
 			group_q6_k(true, &args);

@@ -487,7 +487,8 @@ advance(const L3PackedType type, const bool packed, const int n_rows, TileArgs *
 	const size_t n_parts = type == L3_Q6_K || type == L3_Q8_K ? 2 : 1;
 
 	args->g++;
-	args->weights += type_bits(type) < 8 ? BYTE_VECTORS : WORD_VECTORS;
+	if (!packed)
+		args->weights += type_bits(type) < 8 ? BYTE_VECTORS : WORD_VECTORS;
 	args->scale += n_parts * L3_PANEL;
 	args->add += n_parts * L3_PANEL;
 	args->words += stride * WORDS_BYTES;

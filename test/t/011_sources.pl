@@ -63,6 +63,8 @@ is($node->safe_psql('postgres', "SELECT llama_count_tokens('x', model => 'small'
 	"t|$quantized", 'quantised by llama3.models: the same weights');
 isnt($node->safe_psql('postgres', "SELECT checksum FROM llama_models WHERE name = 'hf'"), $quantized,
 	'and beside it those of the file');
+# The last of the list is tried when the others are loaded.
+wait_until('the last is tried', sub { $node->safe_psql('postgres', "SELECT state FROM llama_models WHERE name = 'worse'") eq 'failed' });
 is($node->safe_psql('postgres', "SELECT state, error FROM llama_models WHERE name = 'odd'"),
 	'failed|unknown option "speed"', 'an unknown option is reported');
 is($node->safe_psql('postgres', "SELECT state, error FROM llama_models WHERE name = 'worse'"),

@@ -149,6 +149,7 @@ add_paths(PlannerInfo *root, RelOptInfo *rel, Index index, RangeTblEntry *rte)
 		strncmp(get_rel_name(rte->relid), "foreign_", 8) == 0)
 	{
 		CustomPath *path = makeNode(CustomPath);
+
 		path->path.pathtype = T_CustomScan;
 		path->path.parent = rel;
 		path->path.pathtarget = rel->reltarget;

@@ -54,9 +54,7 @@ float_chains(const L3PackedType type, const int R, const uint8_t *panel, const f
 	for (k = 0; k < n; k += 2)
 	{
 		if (fetch)
-			UNROLL
-			for (size_t at = 0; at < 2 * k_bytes; at += 64)
-				_mm_prefetch((const char *) panel + (k0 + SLAB + (size_t) k) * k_bytes + at, _MM_HINT_T1);
+			PREFETCH_LINES(panel + (k0 + SLAB + (size_t) k) * k_bytes, 2 * k_bytes, _MM_HINT_T1);
 		UNROLL
 		for (int t = 0; t < 2; t++)
 		{

@@ -471,14 +471,6 @@ group_q6_k(const bool packed, const TileArgs *args)
  */
 #define PREFETCH_BYTES		8192
 
-/* A macro, as compilers want the hint to be a literal. */
-#define PREFETCH_LINES(from, bytes, hint) \
-	do { \
-		UNROLL \
-		for (size_t line_ = 0; line_ < (bytes); line_ += 64) \
-			_mm_prefetch((const char *) (from) + line_, (hint)); \
-	} while (0)
-
 /* On to the next group. */
 TARGET2 INLINE void
 advance(const L3PackedType type, const bool packed, const int n_rows, TileArgs *args)
@@ -523,7 +515,6 @@ tile_rows(const L3PackedType type, const TileArgs *given)
 			PREFETCH_LINES(args.rows_ahead, ROWS_AHEAD, _MM_HINT_T0);
 			args.rows_ahead += ROWS_AHEAD;
 		}
-
 		if (type == L3_Q6_K)
 		{
 			group_q6_k(false, &args);
@@ -546,9 +537,9 @@ tile_rows(const L3PackedType type, const TileArgs *given)
 	}
 }
 
-/* A slab of a packed panel for R rows. */
+/* A slab of a packed panel for R rows; given is advanced by it. */
 TARGET2 INLINE void
-few_rows(const L3PackedType type, const int R, const TileArgs *given)
+few_rows(const L3PackedType type, const int R, TileArgs *given)
 {
 	TileArgs	args = *given;
 
@@ -562,13 +553,14 @@ few_rows(const L3PackedType type, const int R, const TileArgs *given)
 		else
 			group_rows(type, true, R, &args, 0);
 	}
+	*given = args;
 }
 
 typedef struct SlabFns
 {
 	void		(*unpack) (int zero_point, const uint8_t *quants, int g0, int n, __m256i *dst);
 	void		(*unpacked) (const TileArgs *args);
-	void		(*packed) (const TileArgs *args);
+	void		(*packed) (TileArgs *args);
 } SlabFns;
 
 #define SLAB_FNS(type) \
@@ -583,7 +575,7 @@ typedef struct SlabFns
 		tile_rows(L3_##type, args); \
 	} \
 	TARGET2 static void \
-	packed_##type(const TileArgs *args) \
+	packed_##type(TileArgs *args) \
 	{ \
 		switch (args->n_rows) \
 		{ \
@@ -655,6 +647,14 @@ sums_of_rows(bool halves, const int32_t *sum16, __m256i sum[2])
 		sum[0] = _mm256_add_epi32(sum[0], sum[1]);
 }
 
+/* A group's bytes of a row to words: of even k, then of odd k. */
+TARGET2 INLINE void
+store_words(__m256i bytes, __m256i words[WORDS_BYTES / 32])
+{
+	words[0] = _mm256_srai_epi16(_mm256_slli_epi16(bytes, 8), 8);
+	words[1] = _mm256_srai_epi16(bytes, 8);
+}
+
 /* A tile's activations over a slab: their sums, and for eight-bit weights their words. */
 TARGET2 static void
 prepare_rows(L3PackedType type, int zero_point, const TileArgs *args, const int32_t *sum16,
@@ -685,10 +685,9 @@ prepare_rows(L3PackedType type, int zero_point, const TileArgs *args, const int3
 		for (int row = 0; row < args->n_rows; row++)
 		{
 			int			at = g * L3_ACT_TILE + row;
-			__m256i		x = _mm256_loadu_si256((const __m256i *) (args->xq + (size_t) at * L3_ACT_GROUP));
 
-			slab->words[at][0] = _mm256_srai_epi16(_mm256_slli_epi16(x, 8), 8);
-			slab->words[at][1] = _mm256_srai_epi16(x, 8);
+			store_words(_mm256_loadu_si256((const __m256i *) (args->xq + (size_t) at * L3_ACT_GROUP)),
+						slab->words[at]);
 		}
 	}
 }
@@ -786,8 +785,8 @@ prepare_few(const L3Matrix *w, int zero_point, const L3Act *x, int m, FewRows *f
 
 			if (in_words)
 			{
-				*words++ = _mm256_srai_epi16(_mm256_slli_epi16(q, 8), 8);
-				*words++ = _mm256_srai_epi16(q, 8);
+				store_words(q, words);
+				words += WORDS_BYTES / sizeof(__m256i);
 			}
 			else
 				*bytes++ = q;
@@ -811,8 +810,6 @@ multiply_few(const L3Matrix *w, int panel0, int panel1, int zero_point, const L3
 			 float *out, size_t ldo, bool accumulate, FewRows *few)
 {
 	const int	all_groups = w->n_in / L3_ACT_GROUP;
-	const size_t n_parts = l3_type_halves(w->type) ? 2 : 1;
-	const size_t rows = (size_t) m;
 	TileArgs	prepared = {0};
 
 	prepare_few(w, zero_point, x, m, few, &prepared);
@@ -823,20 +820,13 @@ multiply_few(const L3Matrix *w, int panel0, int panel1, int zero_point, const L3
 		int			n_columns = w->n_out - p * L3_PANEL < L3_PANEL ? w->n_out - p * L3_PANEL : L3_PANEL;
 
 		args.quants = panel + l3_panel_scales_bytes(w->type, w->n_in);
-		args.scale = few->scales.scale;
-		args.add = few->scales.add;
 		args.acc = few->acc;
 		memset(few->acc, 0, sizeof(few->acc));
-		for (; args.g < all_groups; args.g += SLAB)
+		while (args.g < all_groups)
 		{
-			size_t		groups = (size_t) args.g * rows;
-
 			args.n_groups = all_groups - args.g < SLAB ? all_groups - args.g : SLAB;
-			args.words = prepared.words + groups * WORDS_BYTES;
-			args.xq = prepared.xq + groups * L3_ACT_GROUP;
-			args.start = prepared.start + groups * n_parts;
-			args.sum = prepared.sum + groups * n_parts;
-			args.xscale = prepared.xscale + groups;
+			args.scale = few->scales.scale;
+			args.add = few->scales.add;
 			unpack_scales(w->type, panel + (size_t) (args.g / SLAB) * slab_scales_bytes(w->type),
 						  args.n_groups, few->scales.scale, few->scales.add);
 			slab_fns[w->type].packed(&args);

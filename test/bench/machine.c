@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "kernels/amx.h"
 #include "loaded.h"
 
 #define ROUNDS			3
@@ -108,6 +109,32 @@ vnni512_task(void *ctx, int task, int thread)
 	atomic_fetch_add(&sink, (unsigned) _mm512_reduce_add_epi32(sum));
 }
 
+#ifdef L3_HAVE_AMX
+
+/* Operations of four products: tiles of 16 by 16 over 64 bytes, two for each. */
+#define OPS_TILES	(4 * 2 * 16 * 16 * 64)
+
+static void
+amx_task(void *ctx, int task, int thread)
+{
+	L3TileConfig config = l3_full_tiles(L3_TILE_ROWS);
+
+	(void) ctx;
+	(void) task;
+	(void) thread;
+	l3_tile_configure(&config);
+	for (int n = 0; n < INT8_ITERATIONS / 8; n++)
+	{
+		TILE_DOT_BYTES("ss", 0, 4, 6);
+		TILE_DOT_BYTES("ss", 1, 4, 7);
+		TILE_DOT_BYTES("ss", 2, 5, 6);
+		TILE_DOT_BYTES("ss", 3, 5, 7);
+	}
+	l3_tile_release();
+}
+
+#endif
+
 __attribute__((target("avx2")))
 static void
 maddubs256_task(void *ctx, int task, int thread)
@@ -135,6 +162,13 @@ machine_int8_rate(L3Pool *pool, const char **instruction)
 {
 	double		n = (double) TASKS * INT8_ITERATIONS * ACCUMULATORS;
 
+#ifdef L3_HAVE_AMX
+	if ((l3_cpu_detect() & L3_CPU_AMX) && l3_amx_usable())
+	{
+		*instruction = "AMX";
+		return best_rate(pool, amx_task, (double) TASKS * (INT8_ITERATIONS / 8) * OPS_TILES);
+	}
+#endif
 	if (__builtin_cpu_supports("avx512vnni"))
 	{
 		*instruction = "AVX-512 VNNI";

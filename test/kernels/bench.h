@@ -127,6 +127,51 @@ bench_bandwidth(L3Pool *const pools[BENCH_THREADS])
 		printf("  %s %.0f", name, 10.0 * RATE_STEPS * (ops) / best * 1e-9); \
 	} while (0)
 
+#ifdef L3_HAVE_AMX
+
+/* Four products of full tiles a round. */
+#define PRINT_TILE_RATE(name, dot, ops) \
+	do { \
+		double		best = 1e9; \
+		for (int i = 0; i < RATE_ROUNDS; i++) \
+		{ \
+			double		t = seconds(); \
+			for (int j = 0; j < RATE_STEPS / 4; j++) \
+			{ \
+				dot(0, 4, 6); \
+				dot(1, 4, 7); \
+				dot(2, 5, 6); \
+				dot(3, 5, 7); \
+			} \
+			t = seconds() - t; \
+			best = t < best ? t : best; \
+		} \
+		printf("  %s %.0f", name, (double) RATE_STEPS * (ops) / best * 1e-9); \
+	} while (0)
+#define TILE_DOT_SIGNED(sum, a, b)	TILE_DOT_BYTES("ss", sum, a, b)
+
+static void
+bench_tiles(void)
+{
+	L3TileConfig config = l3_full_tiles(L3_TILE_ROWS);
+
+	if (!(l3_cpu_detect() & L3_CPU_AMX) || !l3_amx_usable())
+		return;
+	l3_tile_configure(&config);
+	PRINT_TILE_RATE("TDPBSSD", TILE_DOT_SIGNED, 2 * 16 * 16 * 64);
+	PRINT_TILE_RATE("TDPBF16PS", TILE_DOT_BF16, 2 * 16 * 16 * 32);
+	l3_tile_release();
+}
+
+#else
+
+static void
+bench_tiles(void)
+{
+}
+
+#endif
+
 /* What the products could reach, on one thread. */
 static void
 bench_instructions(void)
@@ -146,6 +191,7 @@ bench_instructions(void)
 		PRINT_RATE("VDPBF16PS zmm", DPBF16, 64);
 	if (__builtin_cpu_supports("avx"))
 		__asm__ volatile("vzeroupper");
+	bench_tiles();
 	printf("\n");
 }
 
@@ -292,7 +338,7 @@ bench_attend(const L3Kernels *kernels, L3KvType type, int n_tokens)
 static int
 bench(const char *only)
 {
-	static const char *const levels[] = {"generic", "blas", "avx2", "avx512", "avx512vnni"};
+	static const char *const levels[] = {"generic", "blas", "avx2", "avx512", "avx512vnni", "amx"};
 	L3Pool	   *pools[BENCH_THREADS];
 	L3Error		err;
 

@@ -25,15 +25,21 @@
 #include <unistd.h>
 
 #include "half.h"
+#include "kernels/amx.h"
 #include "kernels/kernels.h"
 #include "kernels/mathc.h"
 
 #include "../tap.h"
+#include "amx_emulator.h"
 #include "matrices.h"
 #include "attention.h"
 #include "bench.h"
 
 #define MAX_M		70
+
+/* Of amx_in_avx2.h. */
+void		l3_kernels_amx_in_avx2(L3Kernels *kernels);
+bool		l3_amx_works_in_avx2(void);
 
 /* ----------------------------------------------------------------
  *		Matrix products
@@ -272,6 +278,9 @@ check_matmuls(const L3Kernels *kernels, const L3Kernels *generic)
 			for (int i = 0; i < 7; i++)
 				check_matmul(kernels, generic, type, outs[i], block * (1 + i % 5),
 							 type == L3_Q8_K && i % 2 ? 128 : 0);
+		/* Whole slabs and a rest, as wide as BF16 must be for AMX. */
+		for (int k = 512; k <= 1056 && block == 1; k += 272)
+			check_matmul(kernels, generic, type, 70, k, 0);
 		/* More panels than fit a chunk that is kept in the L2 cache. */
 		check_matmul(kernels, generic, type, 16 * 19 + 3, 512, type == L3_Q8_K ? 128 : 0);
 	}
@@ -610,6 +619,8 @@ check_cpu_list(void)
 	ok = ok && l3_cpu_parse("avx512", &features, &err) == L3_OK &&
 		features == (all & (L3_CPU_AVX2 | L3_CPU_AVX512));
 	ok = ok && l3_cpu_parse("avx512vnni", &features, &err) == L3_OK &&
+		features == (all & ~(L3_CPU_BLAS | L3_CPU_AMX));
+	ok = ok && l3_cpu_parse("amx", &features, &err) == L3_OK &&
 		features == (all & ~L3_CPU_BLAS);
 	tap_ok(ok, "a level includes the lower ones and no more than the CPU has");
 	ok = l3_cpu_parse("avx2,sse9", &features, &err) == L3_ERR_ARG &&
@@ -634,10 +645,47 @@ one_blas_thread(char **argv)
 	exit(2);
 }
 
+/*
+ * Matrix products with AMX where the CPU has none: its instructions in software,
+ * and where it has no AVX-512 either, the rest compiled for AVX2.
+ */
+static void
+check_emulated_amx(const L3Kernels *generic)
+{
+#ifdef L3_HAVE_AMX
+	unsigned	features = l3_cpu_detect();
+	/* every CPU with AMX has AVX-512 BF16 as well, but not the other way round */
+	bool		native = (features & L3_CPU_AVX512VNNI) && __builtin_cpu_supports("avx512bf16");
+	bool		(*works) (void) = native ? l3_amx_works : l3_amx_works_in_avx2;
+	L3Kernels	kernels;
+
+	if (!(features & L3_CPU_AVX2))
+	{
+		tap_skip("amx, emulated: this CPU has no AVX2");
+		return;
+	}
+	l3_kernels_init(&kernels, features);
+	kernels.features |= L3_CPU_AMX;
+	if (native)
+		l3_kernels_amx(&kernels);
+	else
+		l3_kernels_amx_in_avx2(&kernels);
+	emulate_amx(true);
+	tap_ok(!works(), "amx: a CPU that multiplies wrong is found out");
+	emulate_amx(false);
+	tap_ok(works(), "amx: one that multiplies right is not");
+	check_matmuls(&kernels, generic);
+	emulate_amx_no_more();
+#else
+	tap_skip("amx, emulated: the compiler does not know it");
+	(void) generic;
+#endif
+}
+
 int
 main(int argc, char **argv)
 {
-	static const char *const levels[] = {"generic", "blas", "avx2", "avx512", "avx512vnni"};
+	static const char *const levels[] = {"generic", "blas", "avx2", "avx512", "avx512vnni", "amx"};
 	unsigned	seen = ~0u;
 	L3Kernels	generic;
 
@@ -664,6 +712,11 @@ main(int argc, char **argv)
 			continue;
 		seen = features;
 		l3_kernels_init(&kernels, features);
+		if (kernels.features != features)
+		{
+			tap_ok(false, "%s: the CPU has it and it cannot be used", levels[i]);
+			continue;
+		}
 		check_quantize(&kernels, &generic);
 		check_matmuls(&kernels, &generic);
 		check_matrix_row(&kernels);
@@ -672,5 +725,7 @@ main(int argc, char **argv)
 		check_reductions(&kernels);
 		check_attention(&kernels);
 	}
+	if (!(l3_cpu_detect() & L3_CPU_AMX))
+		check_emulated_amx(&generic);
 	return tap_done();
 }

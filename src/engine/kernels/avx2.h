@@ -13,14 +13,6 @@
 
 #define TARGET2		__attribute__((target("avx2,fma,f16c")))
 
-/* Fetch whole cache lines; a macro, as compilers want the hint to be a literal. */
-#define PREFETCH_LINES(from, bytes, hint) \
-	do { \
-		UNROLL \
-		for (size_t line_ = 0; line_ < (bytes); line_ += 64) \
-			_mm_prefetch((const char *) (from) + line_, (hint)); \
-	} while (0)
-
 /* Each enters its functions into the table. */
 void		l3_avx2_quant(L3Kernels *kernels);
 void		l3_avx2_vector(L3Kernels *kernels);

@@ -871,8 +871,7 @@ static void
 matmul_quant(const L3Matrix *w, int panel0, int panel1, const L3Act *x, int m, int m_prefill,
 			 float *out, size_t ldo, bool accumulate, void *scratch)
 {
-	int			zero_point = w->type == L3_Q8_0 ? 128 : w->type == L3_Q4_0 ? 8 :
-	w->type == L3_Q6_K ? 32 : w->zero_point;
+	int			zero_point = l3_zero_point(w);
 
 	(void) m_prefill;			/* one arithmetic for both roles */
 	if (m <= QUAD)

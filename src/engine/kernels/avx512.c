@@ -284,25 +284,9 @@ float_tiles(const L3Matrix *w, const uint8_t *panels, int n_panels, const L3Act 
 	}
 }
 
-/* Columns of one panel of a tile's rows to out. */
-TARGET static void
-store_chains(const float *acc, int n_rows, int n_columns, float *out, size_t ldo, bool accumulate)
-{
-	__mmask16	mask = first_lanes(n_columns);
-
-	for (int r = 0; r < n_rows; r++, out += ldo, acc += L3_PANEL)
-	{
-		__m512		v = _mm512_load_ps(acc);
-
-		if (accumulate)
-			v = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, out), v);
-		_mm512_mask_storeu_ps(out, mask, v);
-	}
-}
-
-TARGET static void
-matmul_float(const L3Matrix *w, int panel0, int panel1, const L3Act *x, int m, int m_prefill,
-			 float *out, size_t ldo, bool accumulate, void *scratch)
+TARGET void
+l3_avx512_matmul_float(const L3Matrix *w, int panel0, int panel1, const L3Act *x, int m,
+					   int m_prefill, float *out, size_t ldo, bool accumulate, void *scratch)
 {
 	const int	max_rows = FLOAT_TILES * FLOAT_ROWS;
 	FloatWork	work;
@@ -396,9 +380,9 @@ void
 l3_kernels_avx512(L3Kernels *kernels)
 {
 	install_quant(kernels);
-	kernels->matmul[L3_F32] = matmul_float;
-	kernels->matmul[L3_F16] = matmul_float;
-	kernels->matmul[L3_BF16] = matmul_float;
+	kernels->matmul[L3_F32] = l3_avx512_matmul_float;
+	kernels->matmul[L3_F16] = l3_avx512_matmul_float;
+	kernels->matmul[L3_BF16] = l3_avx512_matmul_float;
 	kernels->quantize_rows = quantize_rows;
 	l3_avx512_vector(kernels);
 	l3_avx512_attend(kernels);

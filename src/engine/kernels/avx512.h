@@ -11,18 +11,47 @@
 #include "kernels/generic.h"
 #include "kernels/simd.h"
 
+#ifndef TARGET512				/* a test compiles the AMX kernels for less */
 #define TARGET512 \
 	__attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq")))
+#define TARGET_BF16 \
+	__attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")))
+#endif
 
 /* Each enters its functions into the table. */
 void		l3_avx512_vector(L3Kernels *kernels);
 void		l3_avx512_attend(L3Kernels *kernels);
+
+/* L3Kernels.matmul of the float types, and of the quantised ones with VNNI, for the level above. */
+void		l3_avx512_matmul_float(const L3Matrix *w, int panel0, int panel1, const L3Act *x, int m,
+								   int m_prefill, float *out, size_t ldo, bool accumulate,
+								   void *scratch);
+void		l3_avx512vnni_matmul(const L3Matrix *w, int panel0, int panel1, const L3Act *x, int m,
+								 int m_prefill, float *out, size_t ldo, bool accumulate,
+								 void *scratch);
+size_t		l3_avx512vnni_matmul_scratch_bytes(const L3Matrix *w, int m_max);
 
 /* The lowest n of 16 lanes; n may be less than 0 or more than 16. */
 INLINE __mmask16
 first_lanes(int n)
 {
 	return n >= 16 ? 0xFFFF : n <= 0 ? 0 : (__mmask16) ((1u << n) - 1);
+}
+
+/* The chains (n_rows, 16) of a panel to its n_columns columns of out. */
+TARGET512 INLINE void
+store_chains(const float *acc, int n_rows, int n_columns, float *out, size_t ldo, bool accumulate)
+{
+	__mmask16	mask = first_lanes(n_columns);
+
+	for (int r = 0; r < n_rows; r++, out += ldo, acc += L3_PANEL)
+	{
+		__m512		v = _mm512_load_ps(acc);
+
+		if (accumulate)
+			v = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, out), v);
+		_mm512_mask_storeu_ps(out, mask, v);
+	}
 }
 
 /* The tree of generic.c: halves added until one is left. */

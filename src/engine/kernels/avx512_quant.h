@@ -18,8 +18,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "kernels/generic.h"
-#include "kernels/simd.h"
+#include "kernels/avx512_unpack.h"
 
 /*
  * Panels are taken in chunks whose packed bytes and scales fill about half of
@@ -55,243 +54,10 @@ typedef struct TileArgs
 
 typedef void (*TileFn) (const TileArgs *args);
 
-INLINE int
-type_bits(L3PackedType type)
-{
-	return type == L3_Q4_0 || type == L3_Q4_K ? 4 : type == L3_Q6_K ? 6 : 8;
-}
-
-/* ----------------------------------------------------------------
- *		Unpacking
- * ----------------------------------------------------------------
- */
-
-/* The eight quad rows of group g as unsigned bytes, zero point still in. */
-TARGET INLINE void
-load_quads(L3PackedType type, const uint8_t *quants, int g, __m512i q[8])
-{
-	const __m512i nibble = _mm512_set1_epi8(15);
-
-	if (type == L3_Q4_0)
-	{
-		const uint8_t *row = quants + (size_t) g * 256;
-
-		UNROLL
-		for (int j = 0; j < 4; j++)
-		{
-			__m512i		b = _mm512_load_si512(row + j * 64);
-
-			q[j] = _mm512_and_si512(b, nibble);
-			q[j + 4] = _mm512_and_si512(_mm512_srli_epi16(b, 4), nibble);
-		}
-	}
-	else if (type == L3_Q4_K)
-	{
-		const uint8_t *row = quants + (size_t) (g / 2) * 512;
-		__m512i		shift = _mm512_set1_epi16((short) (g % 2 * 4));
-
-		UNROLL
-		for (int j = 0; j < 8; j++)
-			q[j] = _mm512_and_si512(_mm512_srlv_epi16(_mm512_load_si512(row + j * 64), shift),
-									nibble);
-	}
-	else if (type == L3_Q6_K)
-	{
-		int			in_block = g % 8;
-		const uint8_t *ql = quants + (size_t) (g / 8) * (48 * 64) + in_block % 4 * 512;
-		const uint8_t *qh = quants + (size_t) (g / 8) * (48 * 64) + 32 * 64 + in_block % 2 * 512;
-		__m512i		shift = _mm512_set1_epi16((short) (in_block / 4 * 4));
-		/* brings bits 2i, 2i + 1 of each byte to its bits 4, 5 */
-		__m512i		turn = _mm512_set1_epi32((4 - in_block / 2 * 2) & 31);
-		__m512i		upper = _mm512_set1_epi8(0x30);
-
-		UNROLL
-		for (int j = 0; j < 8; j++)
-		{
-			__m512i		low = _mm512_srlv_epi16(_mm512_load_si512(ql + j * 64), shift);
-			__m512i		high = _mm512_rolv_epi32(_mm512_load_si512(qh + j * 64), turn);
-
-			q[j] = _mm512_or_si512(_mm512_and_si512(low, nibble),
-								   _mm512_and_si512(high, upper));
-		}
-	}
-	else
-	{
-		UNROLL
-		for (int j = 0; j < 8; j++)
-			q[j] = _mm512_load_si512(quants + (size_t) g * 512 + j * 64);
-	}
-}
-
-/*
- * While a single row works on the scales of the K types and on unpacking, the
- * memory would idle: the hardware's own prefetch takes up a stream too slowly.
- * Measured at M = 1 on Zen 4 with one thread: Q4_K 12 to 19 GB/s, Q6_K 11.6 to
- * 18.  The other types lose by it.
- */
-#define PREFETCH_BYTES		8192
-
-TARGET INLINE void
-prefetch_quads(L3PackedType type, const uint8_t *quants, int g)
-{
-	int			bytes = 64 * type_bits(type);	/* of a group */
-
-	if (type != L3_Q4_K && type != L3_Q6_K)
-		return;
-	/* The next panel follows; past the last one a prefetch does no harm. */
-	for (int i = 0; i < bytes; i += 64)
-		_mm_prefetch((const char *) quants + (size_t) g * bytes + PREFETCH_BYTES + i, _MM_HINT_T1);
-}
-
-TARGET INLINE __m512
-load_halves(const uint8_t *src)
-{
-	return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *) src));
-}
-
-TARGET INLINE __m512
-bytes_to_floats(__m128i bytes)
-{
-	return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes));
-}
-
-TARGET INLINE __m512
-signed_bytes_to_floats(__m128i bytes)
-{
-	return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
-}
-
-/* -(dmin * min), as the arithmetic adds it */
-TARGET INLINE __m512
-negative_product(__m512 a, __m512 b)
-{
-	return _mm512_xor_ps(_mm512_mul_ps(a, b), _mm512_set1_ps(-0.0f));
-}
-
-TARGET static void
-unpack_scales_q4_k(const uint8_t *src, int n_blocks, float *scale, float *add)
-{
-	const __m128i low6 = _mm_set1_epi8(63);
-	const __m128i low4 = _mm_set1_epi8(15);
-	const __m128i upper2 = _mm_set1_epi8(0x30);
-
-	for (int b = 0; b < n_blocks; b++, src += 256)
-	{
-		__m512		d = load_halves(src);
-		__m512		dmin = load_halves(src + 32);
-		__m128i		sm[12];
-
-		UNROLL
-		for (int i = 0; i < 12; i++)
-			sm[i] = _mm_load_si128((const __m128i *) (src + 64) + i);
-		UNROLL
-		for (int g = 0; g < 8; g++, scale += L3_PANEL, add += L3_PANEL)
-		{
-			__m128i		sc,
-						mn;
-
-			if (g < 4)
-			{
-				sc = _mm_and_si128(sm[g], low6);
-				mn = _mm_and_si128(sm[g + 4], low6);
-			}
-			else
-			{
-				sc = _mm_or_si128(_mm_and_si128(sm[g + 4], low4),
-								  _mm_and_si128(_mm_srli_epi16(sm[g - 4], 2), upper2));
-				mn = _mm_or_si128(_mm_and_si128(_mm_srli_epi16(sm[g + 4], 4), low4),
-								  _mm_and_si128(_mm_srli_epi16(sm[g], 2), upper2));
-			}
-			_mm512_store_ps(scale, _mm512_mul_ps(d, bytes_to_floats(sc)));
-			_mm512_store_ps(add, negative_product(dmin, bytes_to_floats(mn)));
-		}
-	}
-}
-
-/* The scales of a whole panel as floats: [group][1 or 2][16]. */
-TARGET static void
-unpack_scales(L3PackedType type, const uint8_t *src, int n_groups, float *scale, float *add)
-{
-	switch (type)
-	{
-		case L3_Q8_0:
-		case L3_Q4_0:
-			for (int g = 0; g < n_groups; g++)
-				_mm512_store_ps(scale + g * 16, load_halves(src + (size_t) g * 32));
-			break;
-		case L3_Q8_1:
-			for (int g = 0; g < n_groups; g++)
-			{
-				_mm512_store_ps(scale + g * 16, load_halves(src + (size_t) g * 64));
-				_mm512_store_ps(add + g * 16, load_halves(src + (size_t) g * 64 + 32));
-			}
-			break;
-		case L3_Q4_K:
-			unpack_scales_q4_k(src, n_groups / 8, scale, add);
-			break;
-		case L3_Q6_K:
-			for (int b = 0; b < n_groups / 8; b++, src += 288)
-			{
-				__m512		d = load_halves(src);
-				const __m128i *sc = (const __m128i *) (src + 32);
-
-				for (int h = 0; h < 16; h++, scale += 16)
-					_mm512_store_ps(scale, _mm512_mul_ps(d, signed_bytes_to_floats(_mm_loadu_si128(sc + h))));
-			}
-			break;
-		default:				/* L3_Q8_K */
-			for (int b = 0; b < n_groups / 8; b++, src += 576)
-			{
-				__m512		d = load_halves(src);
-				__m512		dmin = load_halves(src + 32);
-				const __m128i *sc = (const __m128i *) (src + 64);
-				const __m128i *mn = (const __m128i *) (src + 64 + 256);
-
-				for (int h = 0; h < 16; h++, scale += 16, add += 16)
-				{
-					_mm512_store_ps(scale, _mm512_mul_ps(d, signed_bytes_to_floats(_mm_loadu_si128(sc + h))));
-					_mm512_store_ps(add, negative_product(dmin, bytes_to_floats(_mm_loadu_si128(mn + h))));
-				}
-			}
-			break;
-	}
-}
-
 /* ----------------------------------------------------------------
  *		One tile
  * ----------------------------------------------------------------
  */
-
-/*
- * The sums of a group's activations for all rows of the tile, for the whole
- * group or per half: times -zero_point as the integer sums start, and as
- * floats for what is added.
- */
-TARGET INLINE void
-group_sums(bool halves, bool has_add, bool has_zero, int zero_point, const int32_t *sum16,
-		   int32_t start[2][L3_ACT_TILE], float sums[2][L3_ACT_TILE])
-{
-	const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14,
-										   16, 18, 20, 22, 24, 26, 28, 30);
-	const __m512i odd = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15,
-										  17, 19, 21, 23, 25, 27, 29, 31);
-	__m512i		a = _mm512_loadu_si512(sum16);
-	__m512i		b = _mm512_loadu_si512(sum16 + 16);
-	__m512i		factor = _mm512_set1_epi32(-zero_point);
-	__m512i		sum[2];
-
-	sum[0] = _mm512_permutex2var_epi32(a, even, b);
-	sum[1] = _mm512_permutex2var_epi32(a, odd, b);
-	if (!halves)
-		sum[0] = _mm512_add_epi32(sum[0], sum[1]);
-	for (int h = 0; h < (halves ? 2 : 1); h++)
-	{
-		if (has_zero)
-			_mm512_store_si512(start[h], _mm512_mullo_epi32(sum[h], factor));
-		if (has_add)
-			_mm512_store_ps(sums[h], _mm512_cvtepi32_ps(sum[h]));
-	}
-}
 
 /* R rows (those past n_rows are computed on whatever is there, not stored). */
 TARGET INLINE void
@@ -442,8 +208,7 @@ matmul_quant(const L3Matrix *w, int panel0, int panel1, const L3Act *x, int m, i
 
 	(void) m_prefill;			/* one arithmetic for both roles */
 	args.n_groups = n_groups;
-	args.zero_point = w->type == L3_Q8_0 ? 128 : w->type == L3_Q4_0 ? 8 :
-		w->type == L3_Q6_K ? 32 : w->zero_point;
+	args.zero_point = l3_zero_point(w);
 	args.ldo = ldo;
 	args.accumulate = accumulate;
 

@@ -29,6 +29,19 @@ dot_quads(int bits, const __m512i *q, const int8_t *x, int n, __m512i sum)
 #include "kernels/avx512_quant.h"
 
 void
+l3_avx512vnni_matmul(const L3Matrix *w, int panel0, int panel1, const L3Act *x, int m, int m_prefill,
+					 float *out, size_t ldo, bool accumulate, void *scratch)
+{
+	matmul_quant(w, panel0, panel1, x, m, m_prefill, out, ldo, accumulate, scratch);
+}
+
+size_t
+l3_avx512vnni_matmul_scratch_bytes(const L3Matrix *w, int m_max)
+{
+	return quant_scratch_bytes(w, m_max);
+}
+
+void
 l3_kernels_avx512vnni(L3Kernels *kernels)
 {
 	install_quant(kernels);

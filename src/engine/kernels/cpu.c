@@ -25,7 +25,7 @@ typedef struct CpuLevel
 } CpuLevel;
 
 #define CPU_ALL \
-	(L3_CPU_AVX2 | L3_CPU_AVX512 | L3_CPU_AVX512VNNI | L3_CPU_BLAS)
+	(L3_CPU_AVX2 | L3_CPU_AVX512 | L3_CPU_AVX512VNNI | L3_CPU_AMX | L3_CPU_BLAS)
 
 static const CpuLevel cpu_levels[] = {
 	{"generic", 0},
@@ -33,6 +33,7 @@ static const CpuLevel cpu_levels[] = {
 	{"avx2", L3_CPU_AVX2},
 	{"avx512", L3_CPU_AVX2 | L3_CPU_AVX512},
 	{"avx512vnni", L3_CPU_AVX2 | L3_CPU_AVX512 | L3_CPU_AVX512VNNI},
+	{"amx", L3_CPU_AVX2 | L3_CPU_AVX512 | L3_CPU_AVX512VNNI | L3_CPU_AMX},
 	{"all", CPU_ALL},
 };
 
@@ -40,9 +41,17 @@ static const CpuLevel cpu_levels[] = {
 
 #if defined(__x86_64__)
 
-/* Bits of XCR0: SSE and AVX state; opmask and both halves of ZMM state. */
+/* Bits of XCR0: SSE and AVX state; opmask and both halves of ZMM state; tiles. */
 #define XCR0_AVX		0x06u
 #define XCR0_AVX512		0xe6u
+#define XCR0_AMX		0x60000u
+
+/* CPUID leaf 7, EDX; not every <cpuid.h> has a name for them. */
+#define AMX_TILE		(1u << 24)
+#define AMX_INT8		(1u << 25)
+#define AMX_BF16		(1u << 22)
+/* and of its subleaf 1, EAX */
+#define AVX512_BF16		(1u << 5)
 
 static unsigned
 xgetbv0(void)
@@ -88,9 +97,18 @@ detect_x86(void)
 		return features;
 	features |= L3_CPU_AVX512;
 
-	if ((ecx & bit_AVX512VNNI) != 0)
-		features |= L3_CPU_AVX512VNNI;
-	return features;
+	if ((ecx & bit_AVX512VNNI) == 0)
+		return features;
+	features |= L3_CPU_AVX512VNNI;
+
+	if ((xcr0 & XCR0_AMX) != XCR0_AMX ||
+		(edx & AMX_TILE) == 0 ||
+		(edx & AMX_INT8) == 0 ||
+		(edx & AMX_BF16) == 0 ||
+		!__get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) ||
+		(eax & AVX512_BF16) == 0)
+		return features;
+	return features | L3_CPU_AMX;
 }
 
 #endif							/* __x86_64__ */
@@ -133,7 +151,7 @@ l3_cpu_parse(const char *list, unsigned *features, L3Error *err)
 		{
 			l3_error(err, L3_ERR_ARG, "unknown CPU feature \"%.*s\"",
 					 len > 64 ? 64 : (int) len, word);
-			l3_error_hint(err, "Known are \"generic\", \"blas\", \"avx2\", \"avx512\", \"avx512vnni\" and \"all\".");
+			l3_error_hint(err, "Known are \"generic\", \"blas\", \"avx2\", \"avx512\", \"avx512vnni\", \"amx\" and \"all\".");
 			return L3_ERR_ARG;
 		}
 		allowed |= cpu_levels[i].features;
@@ -149,6 +167,8 @@ l3_cpu_parse(const char *list, unsigned *features, L3Error *err)
 const char *
 l3_cpu_name(unsigned features)
 {
+	if (features & L3_CPU_AMX)
+		return "amx";
 	if (features & L3_CPU_AVX512VNNI)
 		return "avx512vnni";
 	if (features & L3_CPU_AVX512)

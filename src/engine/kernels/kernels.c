@@ -9,6 +9,7 @@
  *-------------------------------------------------------------------------
  */
 #include "kernels/kernels.h"
+#include "kernels/amx.h"
 
 void
 l3_kernels_init(L3Kernels *kernels, unsigned features)
@@ -28,6 +29,15 @@ l3_kernels_init(L3Kernels *kernels, unsigned features)
 	if (features & L3_CPU_AVX512VNNI)
 		l3_kernels_avx512vnni(kernels);
 #endif
+
+#ifdef L3_HAVE_AMX
+	if ((features & L3_CPU_AMX) && l3_amx_usable())
+	{
+		l3_kernels_amx(kernels);
+		return;
+	}
+#endif
+	kernels->features &= ~L3_CPU_AMX;
 }
 
 /* Whole tiles of rows and whole groups of columns. */

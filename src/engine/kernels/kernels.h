@@ -162,7 +162,10 @@ typedef struct L3Kernels
 	double		(*logsumexp) (const float *x, int n);
 } L3Kernels;
 
-/* Fill the table for a set of features (l3_cpu_parse). */
+/*
+ * Fill the table for a set of features (l3_cpu_parse).  kernels->features is
+ * what is used of them: AMX is dropped where the process may not use it.
+ */
 void		l3_kernels_init(L3Kernels *kernels, unsigned features);
 
 /* One init per file; each overwrites what it does better. */
@@ -171,6 +174,7 @@ void		l3_kernels_generic(L3Kernels *kernels);
 void		l3_kernels_avx2(L3Kernels *kernels);
 void		l3_kernels_avx512(L3Kernels *kernels);
 void		l3_kernels_avx512vnni(L3Kernels *kernels);
+void		l3_kernels_amx(L3Kernels *kernels); /* with L3_HAVE_AMX (amx.h) */
 #endif
 void		l3_kernels_blas(L3Kernels *kernels);
 

@@ -44,6 +44,23 @@ l3_type_has_add(L3PackedType type)
 	return type == L3_Q8_1 || type == L3_Q4_K || type == L3_Q8_K;
 }
 
+/* What is subtracted from the packed quants of w. */
+static inline int
+l3_zero_point(const L3Matrix *w)
+{
+	switch (w->type)
+	{
+		case L3_Q8_0:
+			return 128;
+		case L3_Q4_0:
+			return 8;
+		case L3_Q6_K:
+			return 32;
+		default:
+			return w->zero_point;
+	}
+}
+
 /* Unpack group g (k = 32g ..) of a panel of quantised matrix w. */
 void		l3_unpack_group(const L3Matrix *w, const uint8_t *panel, int g,
 							L3Group *group);

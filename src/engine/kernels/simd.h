@@ -39,6 +39,14 @@
  */
 #define IN_REGISTER(vector)	__asm__("" : "+x" (vector))
 
+/* Fetch whole cache lines; a macro, as compilers want the hint to be a literal. */
+#define PREFETCH_LINES(from, bytes, hint) \
+	do { \
+		UNROLL \
+		for (size_t line_ = 0; line_ < (bytes); line_ += 64) \
+			_mm_prefetch((const char *) (from) + line_, (hint)); \
+	} while (0)
+
 /* Four bytes as one integer, whatever their alignment. */
 INLINE int32_t
 load_int32(const int8_t *p)

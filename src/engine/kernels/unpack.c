@@ -190,7 +190,7 @@ l3_unpack_group(const L3Matrix *w, const uint8_t *panel, int g, L3Group *group)
 			unpack_q6_k(panel, quants, g, group);
 			break;
 		case L3_Q8_K:
-			unpack_q8_k(panel, quants, w->zero_point, g, group);
+			unpack_q8_k(panel, quants, l3_zero_point(w), g, group);
 			break;
 		case L3_F32:
 		case L3_F16:

@@ -102,11 +102,10 @@ submit(const L3Request *request, Run *run)
 		bench_die("submit", &err);
 }
 
-/* Submit a request that generates n_out tokens. */
+/* Have a request, made by ask, generate n_out tokens. */
 static void
-submit_generation(L3Request *request, Run *run, int n_prompt, int n_out)
+submit_generation(L3Request *request, Run *run, int n_out)
 {
-	*request = ask(L3_REQ_GENERATE, n_prompt);
 	request->max_tokens = n_out;
 	request->sampling.top_p = 1;
 	request->sampling.repeat_penalty = 1;
@@ -155,24 +154,34 @@ prefill(int n)
 	Run			run;
 	double		start = bench_now();
 
-	submit_generation(&request, &run, n, 1);
+	request = ask(L3_REQ_GENERATE, n);
+	submit_generation(&request, &run, 1);
 	while (l3_engine_step(loaded.engine))
 		;
 	release(&request);
 	return bench_now() - start;
 }
 
-/* n_extra > 0: when all decode, one more prompt of so many tokens comes. */
+/*
+ * Sequences of n_prompt tokens of their own after n_shared that all begin with.
+ * n_extra > 0: when all decode, one more prompt of so many tokens comes.
+ */
 static double
-decode(int n_sequences, int n_prompt, int n_out, int n_extra)
+decode(int n_sequences, int n_shared, int n_prompt, int n_out, int n_extra)
 {
+	L3Request	shared = ask(L3_REQ_GENERATE, n_shared);
 	L3Request	requests[MAX_SEQUENCES + 1];
 	Run			runs[MAX_SEQUENCES + 1];
 	int			n = n_sequences;
 	double		start = 0;
 
 	for (int i = 0; i < n; i++)
-		submit_generation(&requests[i], &runs[i], n_prompt, n_out);
+	{
+		requests[i] = ask(L3_REQ_GENERATE, n_shared + n_prompt);
+		memcpy((int32_t *) requests[i].tokens, shared.tokens, (size_t) n_shared * sizeof(int32_t));
+		submit_generation(&requests[i], &runs[i], n_out);
+	}
+	release(&shared);
 	while (l3_engine_step(loaded.engine))
 	{
 		int			n_begun = 0;
@@ -183,7 +192,8 @@ decode(int n_sequences, int n_prompt, int n_out, int n_extra)
 		{
 			if (n_extra > 0)
 			{
-				submit_generation(&requests[n], &runs[n], n_extra, 1);
+				requests[n] = ask(L3_REQ_GENERATE, n_extra);
+				submit_generation(&requests[n], &runs[n], 1);
 				n++;
 			}
 			start = bench_now();
@@ -275,9 +285,11 @@ obey(const char *line)
 	if (sscanf(line, "prefill %d", &a) == 1 && a > 0)
 		printf("%.6f\n", prefill(a));
 	else if (sscanf(line, "decode %d %d %d", &a, &b, &c) == 3 && a > 0 && a <= MAX_SEQUENCES && b > 0 && c > 1)
-		printf("%.6f\n", decode(a, b, c, 0));
+		printf("%.6f\n", decode(a, 0, b, c, 0));
+	else if (sscanf(line, "shared %d %d %d", &a, &b, &c) == 3 && a > 0 && a <= MAX_SEQUENCES && b > 0 && c > 1)
+		printf("%.6f\n", decode(a, b, 8, c, 0));
 	else if (sscanf(line, "mixed %d %d %d", &a, &b, &c) == 3 && a > 0 && a <= MAX_SEQUENCES && b > 1 && c > 0)
-		printf("%.6f\n", decode(a, 8, b, c));
+		printf("%.6f\n", decode(a, 0, 8, b, c));
 	else if (sscanf(line, "embed %d %d %d", &a, &b, &c) == 3 && a > 0 && a <= MAX_TEXTS && b > 0 && c >= b)
 		printf("%.6f\n", embed(a, b, c));
 	else if (sscanf(line, "lookup %d", &a) == 1)

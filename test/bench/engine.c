@@ -14,6 +14,8 @@
  *	prefill N			a prompt of N tokens, to its first token
  *	decode S P N		S sequences with prompts of P tokens, N tokens each:
  *						seconds for the last N - 1, all together
+ *	shared S P N		the same with 8 tokens of their own each behind P that
+ *						all begin with
  *	mixed S N P			the same of S sequences of N tokens, while one more
  *						prompt of P tokens is computed
  *	embed N LOW HIGH	embeddings of N texts of LOW .. HIGH tokens

@@ -14,7 +14,8 @@
  *	  the panels asked for, or what lies past the ends; nothing is written
  *	  outside of the result.
  *
- * Usage: checkkernels [--bench [level]]
+ * Usage: checkkernels [level]
+ *        checkkernels --bench [level]
  *
  *-------------------------------------------------------------------------
  */
@@ -686,12 +687,14 @@ int
 main(int argc, char **argv)
 {
 	static const char *const levels[] = {"generic", "blas", "avx2", "avx512", "avx512vnni", "amx"};
+	const char *only;
 	unsigned	seen = ~0u;
 	L3Kernels	generic;
 
 	one_blas_thread(argv);
 	if (argc > 1 && strcmp(argv[1], "--bench") == 0)
 		return bench(argc > 2 ? argv[2] : NULL);
+	only = argc > 1 ? argv[1] : NULL;
 
 	l3_kernels_init(&generic, 0);
 	check_exponential();
@@ -702,6 +705,8 @@ main(int argc, char **argv)
 		L3Error		err;
 		L3Kernels	kernels;
 
+		if (only != NULL && strcmp(only, levels[i]) != 0)
+			continue;
 		if (l3_cpu_parse(levels[i], &features, &err) != L3_OK ||
 			strcmp(l3_cpu_name(features), levels[i]) != 0)
 		{
@@ -725,7 +730,7 @@ main(int argc, char **argv)
 		check_reductions(&kernels);
 		check_attention(&kernels);
 	}
-	if (!(l3_cpu_detect() & L3_CPU_AMX))
+	if (!(l3_cpu_detect() & L3_CPU_AMX) && (only == NULL || strcmp(only, "amx") == 0))
 		check_emulated_amx(&generic);
 	return tap_done();
 }

@@ -9,7 +9,9 @@
 #ifndef AMX_IN_AVX2_H
 #define AMX_IN_AVX2_H
 
+#if defined(__x86_64__)
 #include "avx512_emulation.h"
+#endif
 
 /* What they leave to the levels below. */
 #define l3_avx512_matmul_float		l3_generic_matmul

@@ -350,63 +350,11 @@ swiglu_task(void *ctx, int task, int thread)
  * ----------------------------------------------------------------
  */
 
-/*
- * Positions whose keys and values of one KV head stay in the L2 cache while the
- * spans that are joined pass by them, and how many those are at most.
- */
-#define JOINED_KEYS		256
-#define MAX_JOINED		16
-
 /* Tiles of up to 16 (token, query head) pairs that share a KV head. */
 static int
 span_tiles(const L3Hparams *hp, const L3Span *span)
 {
-	if (span->n_joined != 1)
-		return span->n_joined > 0;
 	return tasks_for(span->n_kept * (int) (hp->n_heads / hp->n_kv_heads), L3_ATTN_MAX_ROWS);
-}
-
-/* Are the first positions of both in the same KV blocks? */
-static bool
-share_prefix(const L3Span *a, const L3Span *b)
-{
-	return memcmp(a->blocks, b->blocks, L3_ATTN_SPLIT / L3_KV_BLOCK * sizeof(*a->blocks)) == 0;
-}
-
-/*
- * Join spans of few rows that begin in the same KV blocks, as rows under one
- * instruction do: attended together, they read what they share from memory
- * once.  Enough tasks remain for the threads.
- */
-static void
-join_spans(const Step *step)
-{
-	const L3Batch *batch = step->batch;
-	const L3Hparams *hp = step->hp;
-	int			few = L3_ATTN_MAX_ROWS / (int) (hp->n_heads / hp->n_kv_heads);
-	int			most = batch->n_spans * (int) hp->n_kv_heads /
-		(l3_pool_threads(step->runner->pool) * TASKS_PER_THREAD);
-
-	most = l3_smaller(most, MAX_JOINED);
-	for (L3Span *span = batch->spans; span < batch->spans + batch->n_spans; span++)
-	{
-		span->n_joined = 1;
-		span->joined = NULL;
-		span->last_joined = span;
-		if (span->position < L3_ATTN_SPLIT || span->n > few)
-			continue;
-		for (L3Span *other = span; other-- > batch->spans;)
-		{
-			if (other->n_joined == 0 || other->n_joined >= most || other->position < L3_ATTN_SPLIT ||
-				other->n > few || !share_prefix(other, span))
-				continue;
-			span->n_joined = 0;
-			other->n_joined++;
-			other->last_joined->joined = span;
-			other->last_joined = span;
-			break;
-		}
-	}
 }
 
 static const L3Span *
@@ -427,92 +375,6 @@ span_of_tile(const L3Batch *batch, int tile)
 	return &batch->spans[low];
 }
 
-/*
- * Point args at the rows of a span from pair0 on for one KV head, a tile at most:
- * pairs of a token and a query head.  The number of keys that they see rises.
- */
-static void
-set_rows(const Step *step, const L3Span *span, int head, int pair0, L3AttendArgs *args)
-{
-	const L3Workspace *ws = step->ws;
-	const L3Hparams *hp = step->hp;
-	int			group = (int) (hp->n_heads / hp->n_kv_heads);
-
-	args->n_rows = l3_smaller(L3_ATTN_MAX_ROWS, span->n_kept * group - pair0);
-	for (int i = 0; i < args->n_rows; i++)
-	{
-		size_t		row = (size_t) span->first_kept + (pair0 + i) / group;
-		size_t		query_head = (size_t) head * group + (pair0 + i) % group;
-
-		args->n_keys[i] = ws->row_positions[row] + 1;
-		args->q[i] = ws->q + (row * hp->n_heads + query_head) * hp->head_dim;
-		args->out[i] = ws->attended + (row * hp->n_heads + query_head) * hp->value_dim;
-	}
-}
-
-/* Point at the KV blocks of a span that hold positions key0 .. key1 - 1. */
-static void
-set_blocks(const Step *step, const L3Span *span, int head, int key0, int key1,
-		   const void **k_blocks, const void **v_blocks)
-{
-	for (int b = key0 / L3_KV_BLOCK; b * L3_KV_BLOCK < key1; b++)
-	{
-		k_blocks[b] = l3_kv_key_tile(step->kv, span->blocks[b], step->layer, head);
-		v_blocks[b] = l3_kv_value_tile(step->kv, span->blocks[b], step->layer, head);
-	}
-}
-
-/*
- * Add positions key .. key + JOINED_KEYS - 1 to the rows of a span, and end those
- * that see no more.  Does any?
- */
-static bool
-attend_part(const Step *step, const L3Span *span, int head, int key, L3AttendState *states,
-			L3AttendArgs *args, const void **k_blocks, const void **v_blocks)
-{
-	const int	end = key + JOINED_KEYS;
-	int			n_keys[L3_ATTN_MAX_ROWS];
-	int			n_done = 0;
-
-	set_rows(step, span, head, 0, args);
-	while (n_done < args->n_rows && args->n_keys[n_done] <= key)
-		n_done++;
-	if (n_done == args->n_rows)
-		return false;
-	set_rows(step, span, head, n_done, args);
-	args->first_key = key;
-	args->state = states + n_done;
-	for (int i = 0; i < args->n_rows; i++)
-	{
-		n_keys[i] = args->n_keys[i];
-		args->n_keys[i] = l3_smaller(n_keys[i], end);
-	}
-	set_blocks(step, span, head, key, args->n_keys[args->n_rows - 1], k_blocks, v_blocks);
-	step->kernels->attend(args);
-	for (int i = 0; i < args->n_rows && n_keys[i] <= end; i++)
-		for (int d = 0; d < args->value_dim; d++)
-			args->out[i][d] /= args->state[i].sum;
-	return n_keys[args->n_rows - 1] > end;
-}
-
-/* The spans that are joined with one, part by part, for one KV head. */
-static void
-attend_joined(const Step *step, const L3Span *first, int head, L3AttendArgs *args,
-			  const void **k_blocks, const void **v_blocks)
-{
-	L3AttendState states[MAX_JOINED][L3_ATTN_MAX_ROWS];
-	bool		more = true;
-
-	for (int key = 0; more; key += JOINED_KEYS)
-	{
-		int			i = 0;
-
-		more = false;
-		for (const L3Span *span = first; span != NULL; span = span->joined)
-			more |= attend_part(step, span, head, key, states[i++], args, k_blocks, v_blocks);
-	}
-}
-
 /* attended = softmax(q k / sqrt(head_dim)) v, for one tile of one KV head */
 static void
 attend_task(void *ctx, int task, int thread)
@@ -521,27 +383,36 @@ attend_task(void *ctx, int task, int thread)
 	const L3Workspace *ws = step->ws;
 	const L3Hparams *hp = step->hp;
 	const L3Span *span = span_of_tile(step->batch, task += step->first_task);
+	int			group = (int) (hp->n_heads / hp->n_kv_heads);
 	int			n_tiles = span_tiles(hp, span);
 	int			head = (task - span->first_tile) / n_tiles;
-	int			tile = (task - span->first_tile) % n_tiles;
+	int			pair0 = (task - span->first_tile) % n_tiles * L3_ATTN_MAX_ROWS;
 	const void **k_blocks = ws->k_blocks + (size_t) thread * ws->max_blocks;
 	const void **v_blocks = ws->v_blocks + (size_t) thread * ws->max_blocks;
+	int			n_keys = 0;
 	L3AttendArgs args;
 
 	args.kv_type = step->kv->type;
 	args.head_dim = (int) hp->head_dim;
 	args.value_dim = (int) hp->value_dim;
+	args.n_rows = l3_smaller(L3_ATTN_MAX_ROWS, span->n_kept * group - pair0);
+	for (int i = 0; i < args.n_rows; i++)
+	{
+		size_t		row = (size_t) span->first_kept + (pair0 + i) / group;
+		size_t		query_head = (size_t) head * group + (pair0 + i) % group;
+
+		n_keys = ws->row_positions[row] + 1;	/* rises with i */
+		args.n_keys[i] = n_keys;
+		args.q[i] = ws->q + (row * hp->n_heads + query_head) * hp->head_dim;
+		args.out[i] = ws->attended + (row * hp->n_heads + query_head) * hp->value_dim;
+	}
+	for (int b = 0; b * L3_KV_BLOCK < n_keys; b++)
+	{
+		k_blocks[b] = l3_kv_key_tile(step->kv, span->blocks[b], step->layer, head);
+		v_blocks[b] = l3_kv_value_tile(step->kv, span->blocks[b], step->layer, head);
+	}
 	args.k_blocks = k_blocks;
 	args.v_blocks = v_blocks;
-	if (span->joined != NULL)
-	{
-		attend_joined(step, span, head, &args, k_blocks, v_blocks);
-		return;
-	}
-	args.first_key = 0;
-	args.state = NULL;
-	set_rows(step, span, head, tile * L3_ATTN_MAX_ROWS, &args);
-	set_blocks(step, span, head, 0, args.n_keys[args.n_rows - 1], k_blocks, v_blocks);
 	step->kernels->attend(&args);
 }
 
@@ -824,7 +695,7 @@ copy_task(void *ctx, int task, int thread)
 	l3_kv_copy(step->kv, copy->to, copy->from);
 }
 
-/* Each row's token, position and place; no row is left out yet.  And spans are joined. */
+/* Each row's token, position and place; no row is left out yet. */
 static void
 list_rows(Step *step)
 {
@@ -841,7 +712,6 @@ list_rows(Step *step)
 			step->ws->row_places[span->row + i] = span->row + i;
 		}
 	}
-	join_spans(step);
 }
 
 bool

@@ -46,9 +46,6 @@ typedef struct L3Span
 	int32_t		first_tile;		/* forward's: its first attention task */
 	int32_t		first_kept;		/* forward's: its rows in the running layer, */
 	int32_t		n_kept;			/* of the last one only wanted rows */
-	int32_t		n_joined;		/* forward's: spans that are attended with it, */
-	struct L3Span *joined;		/* itself among them, 0 with another; the next */
-	struct L3Span *last_joined; /* and the last of them */
 	void	   *owner;			/* the caller's */
 	int32_t		part;			/* the caller's */
 } L3Span;

@@ -289,7 +289,7 @@ bench_attend(const L3Kernels *kernels, L3KvType type, int n_tokens)
 		HEADS = 4, DIM = 64, KEYS = 1024, BLOCKS = KEYS / L3_KV_BLOCK
 	};
 	size_t		tile = L3_KV_BLOCK * l3_kv_head_bytes(type, DIM);
-	L3AttendArgs args = {type, DIM, DIM, HEADS * n_tokens, {0}, {0}, {0}, NULL, NULL, 0, NULL};
+	L3AttendArgs args = {type, DIM, DIM, HEADS * n_tokens, {0}, {0}, {0}, NULL, NULL};
 	const void *k_blocks[BLOCKS];
 	const void *v_blocks[BLOCKS];
 	uint8_t    *kv = aligned_bytes(2 * BLOCKS * tile);

@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * test_shared_prefix.c
- *	  Sequences that begin in the same KV blocks are attended together, and
- *	  change no bit of each other's answers.
+ *	  Sequences that begin in the same KV blocks change no bit of each other's
+ *	  answers.
  *
  * Generated answers with their log probabilities, and labels' probabilities,
  * behind three beginnings, against each request alone without a prefix cache.
@@ -24,8 +24,7 @@ static const int32_t label_end[N_LABELS] = {3, 6, 7};
 
 /*
  * A third of the jobs each behind 70, 200 and 300 tokens that they share, with up
- * to 180 of their own: ends on either side of position 256, where parts of
- * joined sequences meet.
+ * to 180 of their own: ends in the same steps as others begin.
  */
 static void
 fill(Job *jobs)
@@ -38,7 +37,7 @@ fill(Job *jobs)
 		int			n_common = common[i % 3];
 		int			own = 1 + (int) (fixture_random(&state) % 180);
 
-		/* a label's first token ends a part, its second begins one */
+		/* labels on either side of a split of the attention */
 		if (i % 4 == 3 && n_common < 255)
 			own = 255 - n_common;
 		memset(&jobs[i], 0, sizeof(jobs[i]));
@@ -64,7 +63,10 @@ run_jobs(const L3Arena *arena, L3KvType kv_type, int n_threads, bool together, J
 	options.n_threads = n_threads;
 	options.prefix_cache = together;
 	if (!together)
+	{
 		options.max_sequences = 4;	/* labels are as many */
+		options.batch_tokens = 50;	/* chunks that end in the middle of tiles */
+	}
 	rig_open(&rig, arena, options, NULL);
 	fill(jobs);
 	if (together)

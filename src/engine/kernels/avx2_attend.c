@@ -220,7 +220,7 @@ attend_rows(const L3KvType type, const int R, const L3AttendArgs *args, Quad *qu
 	for (int r = 0; r < R; r++)
 		n_keys = quad->n_keys[r] > n_keys ? quad->n_keys[r] : n_keys;
 
-	for (int first = args->first_key; first < n_keys; first += L3_ATTN_SPLIT)
+	for (int first = 0; first < n_keys; first += L3_ATTN_SPLIT)
 	{
 		int			block0 = first / L3_KV_BLOCK;
 		int			n[QUAD];
@@ -245,6 +245,9 @@ attend_rows(const L3KvType type, const int R, const L3AttendArgs *args, Quad *qu
 			split_values(type, R, args, quad, block0, n, shrink, first == 0,
 						 args->value_dim / 16 * 16, args->value_dim % 16);
 	}
+	for (int r = 0; r < quad->n_rows; r++)
+		for (int d = 0; d < args->value_dim; d++)
+			quad->out[r][d] /= quad->sum[r];
 }
 
 TARGET2 static void

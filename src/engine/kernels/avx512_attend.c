@@ -218,7 +218,7 @@ attend_rows(const L3KvType type, const int R, const L3AttendArgs *args, Quad *qu
 	for (int r = 0; r < R; r++)
 		n_keys = quad->n_keys[r] > n_keys ? quad->n_keys[r] : n_keys;
 
-	for (int first = args->first_key; first < n_keys; first += L3_ATTN_SPLIT)
+	for (int first = 0; first < n_keys; first += L3_ATTN_SPLIT)
 	{
 		int			block0 = first / L3_KV_BLOCK;
 		int			n_blocks = (n_keys - first + L3_KV_BLOCK - 1) / L3_KV_BLOCK;
@@ -239,6 +239,15 @@ attend_rows(const L3KvType type, const int R, const L3AttendArgs *args, Quad *qu
 		}
 		split_values(type, R, args, quad, block0, n, shrink, first == 0);
 	}
+	for (int r = 0; r < quad->n_rows; r++)
+		for (int d = 0; d < args->value_dim; d += 16)
+		{
+			__mmask16	mask = first_lanes(args->value_dim - d);
+			__m512		v = _mm512_maskz_loadu_ps(mask, quad->out[r] + d);
+
+			_mm512_mask_storeu_ps(quad->out[r] + d, mask,
+								  _mm512_div_ps(v, _mm512_set1_ps(quad->sum[r])));
+		}
 }
 
 TARGET512 static void

@@ -209,12 +209,13 @@ attend(const L3AttendArgs *args)
 {
 	for (int row = 0; row < args->n_rows; row++)
 	{
-		float		max = args->first_key > 0 ? args->state[row].max : -INFINITY;
-		float		sum = args->first_key > 0 ? args->state[row].sum : 0;
+		float		max = -INFINITY;
+		float		sum = 0;
 
-		for (int first = args->first_key; first < args->n_keys[row]; first += L3_ATTN_SPLIT)
+		for (int first = 0; first < args->n_keys[row]; first += L3_ATTN_SPLIT)
 			attend_split(args, row, first, &max, &sum);
-		l3_attend_end(args, row, max, sum);
+		for (int d = 0; d < args->value_dim; d++)
+			args->out[row][d] /= sum;
 	}
 }
 

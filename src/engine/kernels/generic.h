@@ -38,18 +38,4 @@ void		l3_generic_kv_store(L3KvType type, void *k_block, void *v_block, int slot,
 								const float *key, int head_dim,
 								const float *value, int value_dim);
 
-/* A row has seen its keys: divide, or keep what the next part needs. */
-static inline void
-l3_attend_end(const L3AttendArgs *args, int row, float max, float sum)
-{
-	if (args->state != NULL)
-	{
-		args->state[row].max = max;
-		args->state[row].sum = sum;
-		return;
-	}
-	for (int d = 0; d < args->value_dim; d++)
-		args->out[row][d] /= sum;
-}
-
 #endif							/* L3_GENERIC_H */

@@ -79,16 +79,6 @@ l3_kv_head_bytes(L3KvType type, size_t dim)
 }
 
 /*
- * What attention in parts knows of a row beside its out, which then holds the
- * weighted values before they are divided by the sum of the weights.
- */
-typedef struct L3AttendState
-{
-	float		max;			/* largest score */
-	float		sum;			/* of exp(score - max) */
-} L3AttendState;
-
-/*
  * Attention of up to 16 query rows over the KV blocks of one sequence, for one
  * KV head.  Row r sees keys 0 .. n_keys[r] - 1.
  *	k_blocks[b]: keys 16b .. 16b+15, layout [head_dim][16]
@@ -101,10 +91,6 @@ typedef struct L3AttendState
  * score = chain over d of fused multiply-adds.  Softmax is the exact online
  * form: positions are taken in splits of 64 from position 0, each split's
  * maximum and sum merged into the running ones in order of position.
- *
- * With a state, positions first_key .. n_keys[r] - 1 are added to what state and
- * out hold of those before (of nothing, when first_key is 0).  After the last
- * part the caller divides out by the sum; the bits are those of a single call.
  */
 typedef struct L3AttendArgs
 {
@@ -117,8 +103,6 @@ typedef struct L3AttendArgs
 	float	   *out[L3_ATTN_MAX_ROWS];	/* each (value_dim) */
 	const void *const *k_blocks;
 	const void *const *v_blocks;
-	int			first_key;		/* a multiple of L3_ATTN_SPLIT, less than each n_keys */
-	L3AttendState *state;		/* (n_rows); NULL: all at once, first_key is 0 */
 } L3AttendArgs;
 
 typedef struct L3Kernels

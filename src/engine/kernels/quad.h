@@ -14,7 +14,7 @@
 
 #include <math.h>
 
-#include "kernels/generic.h"
+#include "kernels/kernels.h"
 
 #define QUAD		4			/* rows that go together */
 
@@ -49,12 +49,10 @@ attend_by_quads(const L3AttendArgs *args, const AttendQuadFn fns[L3_N_KV_TYPES][
 			quad.q[r] = args->q[from];
 			quad.out[r] = args->out[from];
 			quad.n_keys[r] = args->n_keys[from];
-			quad.max[r] = args->first_key > 0 ? args->state[from].max : -INFINITY;
-			quad.sum[r] = args->first_key > 0 ? args->state[from].sum : 0;
+			quad.max[r] = -INFINITY;
+			quad.sum[r] = 0;
 		}
 		fns[args->kv_type][quad.n_rows > 1] (args, &quad);
-		for (int r = 0; r < quad.n_rows; r++)
-			l3_attend_end(args, row + r, quad.max[r], quad.sum[r]);
 	}
 }
 

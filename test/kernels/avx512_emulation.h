@@ -25,7 +25,6 @@
 #undef _mm512_extractf32x8_ps
 #undef _mm512_extracti64x4_epi64
 #undef _mm512_slli_epi32
-#undef _mm512_srli_epi32
 
 typedef float Float16 __attribute__((vector_size(64)));
 typedef int32_t Int16 __attribute__((vector_size(64)));
@@ -117,7 +116,6 @@ EMULATED_FLOATS(scalef, ldexpf(a[i], (int) b[i]))
 #define _mm512_sub_ps(a, b)			((__m512) ((Float16) (a) - (Float16) (b)))
 #define _mm512_mul_ps(a, b)			((__m512) ((Float16) (a) * (Float16) (b)))
 #define _mm512_xor_ps(a, b)			((__m512) ((Int16) (a) ^ (Int16) (b)))
-#define _mm512_castps_si512(a)		((__m512i) (a))
 #define _mm512_castsi512_ps(a)		((__m512) (a))
 
 EMULATED __m256
@@ -185,7 +183,6 @@ emulated_cvtne2ps(Float16 upper, Float16 lower)
 #define _mm512_and_si512(a, b)		((__m512i) ((Int16) (a) & (Int16) (b)))
 #define _mm512_or_si512(a, b)		((__m512i) ((Int16) (a) | (Int16) (b)))
 #define _mm512_slli_epi32(a, n)		((__m512i) ((Uint16) (a) << (n)))
-#define _mm512_srli_epi32(a, n)		((__m512i) ((Uint16) (a) >> (n)))
 #define _mm512_srli_epi16(a, n)		((__m512i) ((Ushort32) (a) >> (n)))
 /* shifts by less than the width */
 #define _mm512_srlv_epi16(a, n)		((__m512i) ((Ushort32) (a) >> (Ushort32) (n)))

@@ -58,12 +58,12 @@ l3_workspace_act_bytes(size_t rows, size_t k)
 
 /*
  * What kernels ask for, at most: one panel of the widest matrix unpacked to
- * float, or a slab of weights with the chains of its rows.
+ * float.
  */
 static size_t
 scratch_bound(size_t k)
 {
-	return larger(k * L3_PANEL * sizeof(float), 256 * 1024);
+	return k * L3_PANEL * sizeof(float);
 }
 
 /* Widest input of any matrix. */

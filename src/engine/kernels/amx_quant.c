@@ -27,7 +27,7 @@
 #define FEW_ROWS	8			/* of which the level below reads weights once */
 #define SLAB		8			/* groups: a block of the K types */
 #define PANELS		4			/* unpacked together */
-#define ROW_TILES	32			/* tiles that an unpacked slab serves */
+#define ROW_TILES	16			/* tiles that an unpacked slab serves */
 #define LAG			2			/* parts between a product and its scaling */
 #define DOTS		4			/* integer tiles in memory; a power of two above LAG */
 

@@ -189,37 +189,25 @@ emulated_cvtne2ps(Float16 upper, Float16 lower)
 #define _mm512_rolv_epi32(a, n) \
 	((__m512i) ((Uint16) (a) << ((Uint16) (n) & 31) | (Uint16) (a) >> (-(Uint16) (n) & 31)))
 
-#define EMULATED_WIDEN(name, type) \
+#define EMULATED_WIDEN(name, type, vector) \
 	EMULATED Int16 \
-	emulated_##name(__m128i bytes) \
+	emulated_##name(vector numbers) \
 	{ \
 		type		narrow[16]; \
 		Int16		v; \
-		memcpy(narrow, &bytes, sizeof(narrow)); \
+		memcpy(narrow, &numbers, sizeof(narrow)); \
 		for (int i = 0; i < 16; i++) \
 			v[i] = narrow[i]; \
 		return v; \
 	}
 
-EMULATED_WIDEN(cvtepu8, uint8_t)
-EMULATED_WIDEN(cvtepi8, int8_t)
+EMULATED_WIDEN(cvtepu8, uint8_t, __m128i)
+EMULATED_WIDEN(cvtepi8, int8_t, __m128i)
+EMULATED_WIDEN(cvtepu16, uint16_t, __m256i)
 
 #define _mm512_cvtepu8_epi32(bytes)	((__m512i) emulated_cvtepu8(bytes))
 #define _mm512_cvtepi8_epi32(bytes)	((__m512i) emulated_cvtepi8(bytes))
-
-EMULATED Int16
-emulated_widen_words(__m256i words)
-{
-	uint16_t	narrow[16];
-	Int16		v;
-
-	memcpy(narrow, &words, sizeof(narrow));
-	for (int i = 0; i < 16; i++)
-		v[i] = narrow[i];
-	return v;
-}
-
-#define _mm512_cvtepu16_epi32(words)	((__m512i) emulated_widen_words(words))
+#define _mm512_cvtepu16_epi32(words)	((__m512i) emulated_cvtepu16(words))
 #define _mm512_castsi512_si256(v)	((__m256i) emulated_half((Float16) (v), 0))
 #define _mm512_extracti64x4_epi64(v, which)	((__m256i) emulated_half((Float16) (v), which))
 

@@ -111,43 +111,39 @@ bench_bandwidth(L3Pool *const pools[BENCH_THREADS])
 #define RATE_STEPS		2000	/* of ten, some 10 us */
 #define RATE_ROUNDS		2000
 
-/* The best rate in G operations a second; each step does ops of them. */
-#define PRINT_RATE(name, step, ops) \
+/* The best rate in G operations a second of work that does so many. */
+#define PRINT_BEST(name, operations, ...) \
 	do { \
 		double		best = 1e9; \
 		for (int i = 0; i < RATE_ROUNDS; i++) \
 		{ \
 			double		t = seconds(); \
-			for (int j = 0; j < RATE_STEPS; j++) \
-				__asm__ volatile(TEN(step) : : : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", \
-								 "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm13", "xmm14", "xmm15"); \
+			__VA_ARGS__ \
 			t = seconds() - t; \
 			best = t < best ? t : best; \
 		} \
-		printf("  %s %.0f", name, 10.0 * RATE_STEPS * (ops) / best * 1e-9); \
+		printf("  %s %.0f", name, (double) (operations) / best * 1e-9); \
 	} while (0)
+
+/* Of vector instructions; each step does ops. */
+#define PRINT_RATE(name, step, ops) \
+	PRINT_BEST(name, 10.0 * RATE_STEPS * (ops), \
+			   for (int j = 0; j < RATE_STEPS; j++) \
+				   __asm__ volatile(TEN(step) : : : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", \
+									"xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm13", "xmm14", "xmm15");)
 
 #ifdef L3_HAVE_AMX
 
-/* Four products of full tiles a round. */
+/* Of products of full tiles. */
 #define PRINT_TILE_RATE(name, dot, ops) \
-	do { \
-		double		best = 1e9; \
-		for (int i = 0; i < RATE_ROUNDS; i++) \
-		{ \
-			double		t = seconds(); \
-			for (int j = 0; j < RATE_STEPS / 4; j++) \
-			{ \
-				dot(0, 4, 6); \
-				dot(1, 4, 7); \
-				dot(2, 5, 6); \
-				dot(3, 5, 7); \
-			} \
-			t = seconds() - t; \
-			best = t < best ? t : best; \
-		} \
-		printf("  %s %.0f", name, (double) RATE_STEPS * (ops) / best * 1e-9); \
-	} while (0)
+	PRINT_BEST(name, 4.0 * RATE_STEPS * (ops), \
+			   for (int j = 0; j < RATE_STEPS; j++) \
+			   { \
+				   dot(0, 4, 6); \
+				   dot(1, 4, 7); \
+				   dot(2, 5, 6); \
+				   dot(3, 5, 7); \
+			   })
 #define TILE_DOT_SIGNED(sum, a, b)	TILE_DOT_BYTES("ss", sum, a, b)
 
 static void

@@ -694,6 +694,7 @@ main(int argc, char **argv)
 {
 	static const char *const levels[] = {"generic", "blas", "avx2", "avx512", "avx512vnni", "amx"};
 	const char *only;
+	bool		known = false;
 	unsigned	seen = ~0u;
 	L3Kernels	generic;
 
@@ -701,6 +702,13 @@ main(int argc, char **argv)
 	if (argc > 1 && strcmp(argv[1], "--bench") == 0)
 		return bench(argc > 2 ? argv[2] : NULL);
 	only = argc > 1 ? argv[1] : NULL;
+	for (size_t i = 0; i < sizeof(levels) / sizeof(levels[0]); i++)
+		known = known || only == NULL || strcmp(only, levels[i]) == 0;
+	if (!known)
+	{
+		fprintf(stderr, "there is no level \"%s\"\n", only);
+		return 2;
+	}
 
 	l3_kernels_init(&generic, 0);
 	check_exponential();

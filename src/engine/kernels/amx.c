@@ -75,16 +75,25 @@ fill_panel(uint8_t *panel, size_t n, size_t bytes, uint32_t random)
  * where it adds in another order?
  */
 static bool
-trial_right(L3PackedType type, Trial *trial)
+trial_right(L3PackedType type)
 {
-	L3Act		x = {.k = TRIAL_K, .ldx = TRIAL_K, .x = trial->x, .q = trial->q,
-	.scale = trial->scale, .sum16 = trial->sum16};
-	L3Matrix	w = {.type = type, .n_out = L3_PANEL, .n_in = TRIAL_K, .n_panels = 1, .data = trial->panel};
+	L3Matrix	w = {.type = type, .n_out = L3_PANEL, .n_in = TRIAL_K, .n_panels = 1,
+	.panel_bytes = l3_panel_bytes(type, TRIAL_K)};
+	size_t		bytes = sizeof(Trial) + scratch_bytes(&w, TRIAL_ROWS);
+	Trial	   *trial = aligned_alloc(64, (bytes + 63) / 64 * 64);
+	L3Act		x = {.k = TRIAL_K, .ldx = TRIAL_K};
 	L3Kernels	kernels;
 	double		error = 0;
 	double		size = 0;
+	bool		same;
 
-	w.panel_bytes = l3_panel_bytes(type, TRIAL_K);
+	if (trial == NULL)
+		return false;
+	w.data = trial->panel;
+	x.x = trial->x;
+	x.q = trial->q;
+	x.scale = trial->scale;
+	x.sum16 = trial->sum16;
 	fill_panel(trial->panel, type == L3_BF16 ? w.panel_bytes : l3_panel_scales_bytes(type, TRIAL_K),
 			   w.panel_bytes, (uint32_t) type);
 	for (int i = 0; i < TRIAL_ROWS * TRIAL_K; i++)
@@ -98,26 +107,15 @@ trial_right(L3PackedType type, Trial *trial)
 		error = fmax(error, fabs((double) trial->out[i] - trial->expected[i]));
 		size = fmax(size, fabs((double) trial->expected[i]));
 	}
-	return type == L3_BF16 ? error <= 1e-4 * size :
-		memcmp(trial->out, trial->expected, sizeof(trial->out)) == 0;
+	same = memcmp(trial->out, trial->expected, sizeof(trial->out)) == 0;
+	free(trial);
+	return type == L3_BF16 ? error <= 1e-4 * size : same;
 }
 
 bool
 l3_amx_works(void)
 {
-	static const L3PackedType types[] = {L3_Q8_0, L3_Q8_1, L3_BF16};
-	Trial	   *trial;
-	bool		right = true;
-
-	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]) && right; i++)
-	{
-		L3Matrix	w = {.type = types[i], .n_in = TRIAL_K, .panel_bytes = l3_panel_bytes(types[i], TRIAL_K)};
-
-		trial = aligned_alloc(64, (sizeof(Trial) + scratch_bytes(&w, TRIAL_ROWS) + 63) / 64 * 64);
-		right = trial != NULL && trial_right(types[i], trial);
-		free(trial);
-	}
-	return right;
+	return trial_right(L3_Q8_0) && trial_right(L3_Q8_1) && trial_right(L3_BF16);
 }
 
 bool

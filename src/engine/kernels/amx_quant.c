@@ -198,8 +198,7 @@ multiply_slab(const L3Matrix *w, int panel0, int n_panels, int g0, const L3Act *
 	const bool	has_add = l3_type_has_add(w->type);
 	const int	all_groups = w->n_in / L3_ACT_GROUP;
 	const int	n = all_groups - g0 < SLAB ? all_groups - g0 : SLAB;
-	/* the packed scales of two slabs are whole cache lines: nothing is rounded up */
-	size_t		scales_at = (size_t) (g0 / SLAB) * (l3_panel_scales_bytes(w->type, 2 * SLAB * L3_ACT_GROUP) / 2);
+	size_t		scales_at = (size_t) (g0 / SLAB) * l3_group_scales_bytes(w->type, SLAB);
 	const uint8_t *panel = w->data + (size_t) panel0 * w->panel_bytes;
 	TileArgs	args = {0};
 

@@ -626,13 +626,6 @@ scratch_bytes(const L3Matrix *w, int m_max)
 	return few > sizeof(Slab) ? few : sizeof(Slab);
 }
 
-/* Packed scales of a slab; those of two are whole cache lines, which rounding up leaves alone. */
-static size_t
-slab_scales_bytes(L3PackedType type)
-{
-	return l3_panel_scales_bytes(type, 2 * SLAB * L3_ACT_GROUP) / 2;
-}
-
 /* Sums of activations of 8 rows from sum16 on: of halves, or of groups in [0]. */
 TARGET2 INLINE void
 sums_of_rows(bool halves, const int32_t *sum16, __m256i sum[2])
@@ -715,7 +708,7 @@ multiply_slab(const L3Matrix *w, int panel0, int n_panels, int g0, int zero_poin
 	const SlabFns *fns = &slab_fns[w->type];
 	int			all_groups = w->n_in / L3_ACT_GROUP;
 	int			n = all_groups - g0 < SLAB ? all_groups - g0 : SLAB;
-	size_t		scales_at = (size_t) (g0 / SLAB) * slab_scales_bytes(w->type);
+	size_t		scales_at = (size_t) (g0 / SLAB) * l3_group_scales_bytes(w->type, SLAB);
 	const uint8_t *panel = w->data + (size_t) panel0 * w->panel_bytes;
 	const uint8_t *quants = panel + l3_panel_scales_bytes(w->type, w->n_in);
 	size_t		next_slab = g0 + SLAB < all_groups ? (size_t) (g0 + SLAB) * group_bytes(w->type) :
@@ -827,7 +820,7 @@ multiply_few(const L3Matrix *w, int panel0, int panel1, int zero_point, const L3
 			args.n_groups = all_groups - args.g < SLAB ? all_groups - args.g : SLAB;
 			args.scale = few->scales.scale;
 			args.add = few->scales.add;
-			unpack_scales(w->type, panel + (size_t) (args.g / SLAB) * slab_scales_bytes(w->type),
+			unpack_scales(w->type, panel + (size_t) (args.g / SLAB) * l3_group_scales_bytes(w->type, SLAB),
 						  args.n_groups, few->scales.scale, few->scales.add);
 			slab_fns[w->type].packed(&args);
 		}

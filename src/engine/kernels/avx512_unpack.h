@@ -90,13 +90,12 @@ load_quads(L3PackedType type, const uint8_t *quants, int g, __m512i q[8])
 TARGET512 INLINE void
 prefetch_quads(L3PackedType type, const uint8_t *quants, int g)
 {
-	int			bytes = 64 * type_bits(type);	/* of a group */
+	size_t		bytes = 64 * (size_t) type_bits(type);	/* of a group */
 
 	if (type != L3_Q4_K && type != L3_Q6_K)
 		return;
 	/* The next panel follows; past the last one a prefetch does no harm. */
-	for (int i = 0; i < bytes; i += 64)
-		_mm_prefetch((const char *) quants + (size_t) g * bytes + PREFETCH_BYTES + i, _MM_HINT_T1);
+	PREFETCH_LINES(quants + (size_t) g * bytes + PREFETCH_BYTES, bytes, _MM_HINT_T1);
 }
 
 TARGET512 INLINE __m512

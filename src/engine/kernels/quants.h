@@ -61,6 +61,16 @@ l3_zero_point(const L3Matrix *w)
 	}
 }
 
+/*
+ * Packed scales of n_groups groups of a panel, whole blocks; those of twice as
+ * many are whole cache lines, so that nothing is rounded up.
+ */
+static inline size_t
+l3_group_scales_bytes(L3PackedType type, int n_groups)
+{
+	return l3_panel_scales_bytes(type, 2 * n_groups * L3_ACT_GROUP) / 2;
+}
+
 /* Unpack group g (k = 32g ..) of a panel of quantised matrix w. */
 void		l3_unpack_group(const L3Matrix *w, const uint8_t *panel, int g,
 							L3Group *group);

@@ -59,13 +59,29 @@ exp2i8(__m256i n)
 	return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23));
 }
 
+/* e^(x - t ln 2) for an integer t near x / ln 2, in 8 lanes */
+TARGET2 INLINE __m256
+exp8_remainder(__m256 x, __m256 t)
+{
+	__m256		r = _mm256_fnmadd_ps(t, _mm256_set1_ps(L3_LN2_HI_F), x);
+	__m256		p = _mm256_set1_ps(1.0f / 5040);
+
+	r = _mm256_fnmadd_ps(t, _mm256_set1_ps(L3_LN2_LO_F), r);
+	p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f / 720));
+	p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f / 120));
+	p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f / 24));
+	p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f / 6));
+	p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0.5f));
+	p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f));
+	return _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f));
+}
+
 /* l3_expf in 8 lanes; a NaN stays one */
 TARGET2 INLINE __m256
 exp8(__m256 x)
 {
-	__m256		magic = _mm256_set1_ps(L3_ROUND_MAGIC_F);
+	const __m256 magic = _mm256_set1_ps(L3_ROUND_MAGIC_F);
 	__m256		t,
-				r,
 				p;
 	__m256i		n,
 				n1;
@@ -74,16 +90,7 @@ exp8(__m256 x)
 	x = _mm256_max_ps(_mm256_set1_ps(L3_EXPF_MIN), x);
 	x = _mm256_min_ps(_mm256_set1_ps(L3_EXPF_MAX), x);
 	t = _mm256_sub_ps(_mm256_fmadd_ps(x, _mm256_set1_ps(L3_LOG2E_F), magic), magic);
-	r = _mm256_fnmadd_ps(t, _mm256_set1_ps(L3_LN2_HI_F), x);
-	r = _mm256_fnmadd_ps(t, _mm256_set1_ps(L3_LN2_LO_F), r);
-	p = _mm256_set1_ps(1.0f / 5040);
-	p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f / 720));
-	p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f / 120));
-	p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f / 24));
-	p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f / 6));
-	p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0.5f));
-	p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f));
-	p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f));
+	p = exp8_remainder(x, t);
 	n = _mm256_cvtps_epi32(t);
 	n1 = _mm256_srai_epi32(n, 1);
 	return _mm256_mul_ps(_mm256_mul_ps(p, exp2i8(n1)), exp2i8(_mm256_sub_epi32(n, n1)));

@@ -3,13 +3,16 @@
  * avx2_attend.c
  *	  Attention and the KV blocks in AVX2.
  *
- * As avx512_attend.c, with four rows by one block of 16 positions, and four
- * rows by 16 dimensions of the values, in registers.
+ * Four rows by one block of 16 positions, and four rows by 16 dimensions of
+ * the values, in registers.  What the first quad of a call converts to float
+ * it leaves in memory for the others: two instructions, of which one competes
+ * with the multiply-adds.
  *
  *-------------------------------------------------------------------------
  */
 #if defined(__x86_64__)
 
+#include "engine.h"
 #include "kernels/avx2.h"
 #include "kernels/quad.h"
 
@@ -70,89 +73,65 @@ value_scale(L3KvType type, const void *v_block, int value_dim, int slot, int d)
 	return _mm256_cvtph_ps(_mm_set1_epi16((short) scales[slot * l3_kv_groups((size_t) value_dim) + d / L3_KV_GROUP]));
 }
 
+/*
+ * sum[r] += x[r][i] * (a, b) for all r, a and b being 16 numbers y[i]: eight
+ * chains over i, as two FMA units of four cycles need.
+ */
 TARGET2 INLINE void
-block_scores(const L3KvType type, const int R, const L3AttendArgs *args, int block, int at, Quad *quad)
+add_product(const int R, const float *const x[QUAD], int i, __m256 a, __m256 b, __m256 sum[QUAD][2])
 {
-	const void *k = args->k_blocks[block];
-	__m256		score[QUAD][2];
-
 	UNROLL
 	for (int r = 0; r < R; r++)
-		score[r][0] = score[r][1] = _mm256_setzero_ps();
-	for (int d0 = 0; d0 < args->head_dim; d0 += L3_KV_GROUP)
 	{
-		int			d1 = d0 + L3_KV_GROUP < args->head_dim ? d0 + L3_KV_GROUP : args->head_dim;
-		__m256		scale_a = key_scales(type, k, args->head_dim, d0, 0);
-		__m256		scale_b = key_scales(type, k, args->head_dim, d0, 8);
+		__m256		f = _mm256_broadcast_ss(&x[r][i]);
+
+		sum[r][0] = _mm256_fmadd_ps(f, a, sum[r][0]);
+		sum[r][1] = _mm256_fmadd_ps(f, b, sum[r][1]);
+	}
+}
+
+/* The same over n numbers that another quad left in memory. */
+TARGET2 INLINE void
+add_kept(const int R, const float *const x[QUAD], const float *y, int n, __m256 sum[QUAD][2])
+{
+	for (int i = 0; i < n; i++)
+		add_product(R, x, i, _mm256_load_ps(y + i * 16), _mm256_load_ps(y + i * 16 + 8), sum);
+}
+
+/* Scores of a key block, whose numbers are left in kept (head_dim, 16) if that is not NULL. */
+TARGET2 INLINE void
+add_keys(const L3KvType type, const int R, const float *const q[QUAD], const void *k, int head_dim,
+		 float *kept, __m256 sum[QUAD][2])
+{
+	for (int d0 = 0; d0 < head_dim; d0 += L3_KV_GROUP)
+	{
+		int			d1 = d0 + L3_KV_GROUP < head_dim ? d0 + L3_KV_GROUP : head_dim;
+		__m256		scale_a = key_scales(type, k, head_dim, d0, 0);
+		__m256		scale_b = key_scales(type, k, head_dim, d0, 8);
 
 		for (int d = d0; d < d1; d++)
 		{
 			__m256		a = kv_load(type, k, (size_t) d * L3_KV_BLOCK, 8, scale_a);
 			__m256		b = kv_load(type, k, (size_t) d * L3_KV_BLOCK + 8, 8, scale_b);
 
-			UNROLL
-			for (int r = 0; r < R; r++)
+			if (kept != NULL)
 			{
-				__m256		q = _mm256_set1_ps(quad->q[r][d]);
-
-				score[r][0] = _mm256_fmadd_ps(q, a, score[r][0]);
-				score[r][1] = _mm256_fmadd_ps(q, b, score[r][1]);
+				_mm256_store_ps(kept + d * 16, a);
+				_mm256_store_ps(kept + d * 16 + 8, b);
 			}
+			add_product(R, q, d, a, b, sum);
 		}
-	}
-	UNROLL
-	for (int r = 0; r < R; r++)
-	{
-		_mm256_store_ps(&quad->p[r][at], score[r][0]);
-		_mm256_store_ps(&quad->p[r][at + 8], score[r][1]);
 	}
 }
 
 /*
- * Scores of the n positions that the row sees to probabilities, 0 for the
- * others.  Returns the factor for what was summed before.
+ * Values of positions j0 .. j1 - 1 of the split that begins with block0, n
+ * dimensions (up to 16) from d on, left in kept (L3_ATTN_SPLIT, 16) if that is
+ * not NULL.
  */
-TARGET2 static float
-split_softmax(Quad *quad, int r, int n, bool first)
-{
-	const __m256 lowest = _mm256_set1_ps(-INFINITY);
-	__m256		max = _mm256_set1_ps(quad->max[r]);
-	__m256		sum[8];
-	float		new_max;
-	float		shrink;
-
-	for (int j = 0; j < n; j += 8)
-	{
-		__m256		v = _mm256_load_ps(&quad->p[r][j]);
-
-		v = _mm256_blendv_ps(lowest, v, _mm256_castsi256_ps(first_lanes(n - j)));
-		max = _mm256_max_ps(v, max);
-	}
-	new_max = max8(max);
-	max = _mm256_set1_ps(new_max);
-	shrink = first ? 0 : l3_expf(quad->max[r] - new_max);
-	for (int i = 0; i < 8; i++)
-	{
-		float	   *p = &quad->p[r][8 * i];
-
-		sum[i] = _mm256_setzero_ps();
-		if (8 * i < n)
-			sum[i] = _mm256_and_ps(exp8(_mm256_sub_ps(_mm256_load_ps(p), max)),
-								   _mm256_castsi256_ps(first_lanes(n - 8 * i)));
-		_mm256_store_ps(p, sum[i]);
-	}
-	for (int half = 4; half > 0; half /= 2)
-		for (int i = 0; i < half; i++)
-			sum[i] = _mm256_add_ps(sum[i], sum[i + half]);
-	quad->sum[r] = (first ? 0 : quad->sum[r] * shrink) + sum8_tree(sum[0]);
-	quad->max[r] = new_max;
-	return shrink;
-}
-
-/* Positions j0 .. j1 - 1 of the split, n dimensions (up to 16) from d on. */
 TARGET2 INLINE void
-add_values(const L3KvType type, const int R, const L3AttendArgs *args, const Quad *quad, int r0,
-		   int block0, int j0, int j1, int d, int n, __m256 sum[QUAD][2])
+add_values(const L3KvType type, const int R, const L3AttendArgs *args, const float *const p[QUAD],
+		   int block0, int j0, int j1, int d, int n, float *kept, __m256 sum[QUAD][2])
 {
 	for (int j = j0; j < j1; j++)
 	{
@@ -162,134 +141,300 @@ add_values(const L3KvType type, const int R, const L3AttendArgs *args, const Qua
 		__m256		a = kv_load(type, v, at, n, scale);
 		__m256		b = kv_load(type, v, at + 8, n - 8, scale);
 
+		if (kept != NULL)
+		{
+			_mm256_store_ps(kept + j * 16, a);
+			_mm256_store_ps(kept + j * 16 + 8, b);
+		}
+		add_product(R, p, j, a, b, sum);
+	}
+}
+
+TARGET2 INLINE void
+block_scores(const L3KvType type, const int R, const bool several, const void *k, int head_dim,
+			 bool is_first, float *kept, Quad *quad, int at)
+{
+	__m256		score[QUAD][2];
+
+	UNROLL
+	for (int r = 0; r < R; r++)
+		score[r][0] = score[r][1] = _mm256_setzero_ps();
+	if (!several || is_first)
+		add_keys(type, R, quad->q, k, head_dim, several ? kept : NULL, score);
+	else
+		add_kept(R, quad->q, kept, head_dim, score);
+	UNROLL
+	for (int r = 0; r < R; r++)
+	{
+		_mm256_store_ps(&quad->p[r][at], score[r][0]);
+		_mm256_store_ps(&quad->p[r][at + 8], score[r][1]);
+	}
+}
+
+/* e^x for x <= 0 in 8 lanes, the bits of exp8; a NaN stays one */
+TARGET2 INLINE __m256
+exp8_negative(__m256 x)
+{
+	const __m256 magic = _mm256_set1_ps(L3_ROUND_MAGIC_F);
+	__m256		shifted,
+				t,
+				power;
+
+	/* With a NaN this gives the second operand. */
+	x = _mm256_max_ps(_mm256_set1_ps(L3_EXPF_MIN), x);
+	shifted = _mm256_fmadd_ps(x, _mm256_set1_ps(L3_LOG2E_F), magic);
+	t = _mm256_sub_ps(shifted, magic);
+	/* The lowest bits of shifted are t as an integer >= -150; 2^t itself may be subnormal. */
+	power = _mm256_castsi256_ps(_mm256_add_epi32(_mm256_slli_epi32(_mm256_castps_si256(shifted), 23),
+												 _mm256_set1_epi32((127 + 64) << 23)));
+	return _mm256_mul_ps(_mm256_mul_ps(exp8_remainder(x, t), power), _mm256_set1_ps(0x1p-64f));
+}
+
+/*
+ * Scores of the n[r] positions that each row sees to probabilities, 0 for the
+ * others; whole: each sees all 64.  shrink: the factors for what was summed
+ * before.  A row whose keys ended before sees none and keeps what it has.
+ * The rows are interleaved, for each alone is one long chain.
+ */
+TARGET2 INLINE void
+split_softmax(const int R, const bool whole, Quad *quad, const int n[QUAD], float shrink[QUAD])
+{
+	const __m256 lowest = _mm256_set1_ps(-INFINITY);
+	__m256		max[QUAD];
+	float		change[8] = {0};
+
+	UNROLL
+	for (int r = 0; r < R; r++)
+		max[r] = _mm256_set1_ps(quad->max[r]);
+	for (int j = 0; j < L3_ATTN_SPLIT; j += 8)
+	{
 		UNROLL
 		for (int r = 0; r < R; r++)
 		{
-			__m256		p = _mm256_set1_ps(quad->p[r0 + r][j]);
+			__m256		v = _mm256_load_ps(&quad->p[r][j]);
 
-			sum[r][0] = _mm256_fmadd_ps(p, a, sum[r][0]);
-			sum[r][1] = _mm256_fmadd_ps(p, b, sum[r][1]);
+			if (!whole)
+				v = _mm256_blendv_ps(lowest, v, _mm256_castsi256_ps(first_lanes(n[r] - j)));
+			max[r] = _mm256_max_ps(v, max[r]);
+		}
+	}
+	UNROLL
+	for (int r = 0; r < R; r++)
+	{
+		float		new_max = max8(max[r]);
+
+		change[r] = quad->max[r] - new_max;
+		quad->max[r] = new_max;
+		max[r] = _mm256_set1_ps(new_max);
+	}
+	_mm256_storeu_ps(change, exp8_negative(_mm256_loadu_ps(change)));
+	for (int j = 0; j < L3_ATTN_SPLIT; j += 8)
+	{
+		UNROLL
+		for (int r = 0; r < R; r++)
+		{
+			__m256		p = exp8_negative(_mm256_sub_ps(_mm256_load_ps(&quad->p[r][j]), max[r]));
+
+			if (!whole)
+				p = _mm256_and_ps(p, _mm256_castsi256_ps(first_lanes(n[r] - j)));
+			_mm256_store_ps(&quad->p[r][j], p);
+		}
+	}
+	UNROLL
+	for (int r = 0; r < R; r++)
+	{
+		__m256		sum[4];
+
+		UNROLL
+		for (int i = 0; i < 4; i++)
+			sum[i] = _mm256_add_ps(_mm256_load_ps(&quad->p[r][8 * i]), _mm256_load_ps(&quad->p[r][8 * i + 32]));
+		sum[0] = _mm256_add_ps(_mm256_add_ps(sum[0], sum[2]), _mm256_add_ps(sum[1], sum[3]));
+		shrink[r] = change[r];
+		quad->sum[r] = quad->sum[r] * shrink[r] + sum8_tree(sum[0]);
+	}
+}
+
+/* The rows of one quad in a split of 64 positions. */
+typedef struct SplitRows
+{
+	int			n_seen[QUAD];
+	int			n_common;		/* positions that all rows see */
+	float		shrink[QUAD];
+} SplitRows;
+
+TARGET2 INLINE void
+quad_softmax(const int R, Quad *quad, int first, SplitRows *rows)
+{
+	rows->n_common = L3_ATTN_SPLIT;
+	for (int r = 0; r < R; r++)
+	{
+		rows->n_seen[r] = seen_in_split(quad, r, first);
+		rows->n_common = rows->n_seen[r] < rows->n_common ? rows->n_seen[r] : rows->n_common;
+	}
+	if (rows->n_common == L3_ATTN_SPLIT)
+		split_softmax(R, true, quad, rows->n_seen, rows->shrink);
+	else
+		split_softmax(R, false, quad, rows->n_seen, rows->shrink);
+}
+
+/* The n lowest lanes, or all.  Masked stores take AMD's CPUs tens of cycles. */
+TARGET2 INLINE __m256
+load_lanes(const float *src, int n)
+{
+	return n >= 8 ? _mm256_loadu_ps(src) : _mm256_maskload_ps(src, first_lanes(n));
+}
+
+TARGET2 INLINE void
+store_lanes(float *dst, __m256 v, int n)
+{
+	if (n >= 8)
+		_mm256_storeu_ps(dst, v);
+	else
+		_mm256_maskstore_ps(dst, first_lanes(n), v);
+}
+
+/*
+ * Shrink what the quads have in n dimensions (up to 16) from d on, and add the
+ * values of a split, of whose positions n_positions are there.
+ */
+TARGET2 INLINE void
+split_values(const L3KvType type, const int R, const bool several, const L3AttendArgs *args, Quad *quads,
+			 int n_quads, const SplitRows *rows, int block0, int n_positions, bool first, int d, int n, float *kept)
+{
+	for (int i = 0; i < n_quads; i++)
+	{
+		Quad	   *quad = &quads[i];
+		const int	common = rows[i].n_common;
+		const float *p[QUAD];
+		__m256		sum[QUAD][2];
+
+		UNROLL
+		for (int r = 0; r < R; r++)
+		{
+			p[r] = quad->p[r];
+			UNROLL
+			for (int h = 0; h < 2; h++)
+				sum[r][h] = first ? _mm256_setzero_ps() :
+					_mm256_mul_ps(load_lanes(quad->out[r] + d + h * 8, n - h * 8),
+								  _mm256_set1_ps(rows[i].shrink[r]));
+		}
+		if (several && i > 0)
+			add_kept(R, p, kept, common, sum);
+		else
+		{
+			add_values(type, R, args, p, block0, 0, common, d, n, several ? kept : NULL, sum);
+			/* What other quads see. */
+			if (several)
+				add_values(type, 0, args, p, block0, common, n_positions, d, n, kept, sum);
+		}
+		UNROLL
+		for (int r = 0; r < R; r++)
+		{
+			const float *one[QUAD] = {p[r]};
+
+			/* What only this row sees. */
+			if (rows[i].n_seen[r] > common)
+				add_values(type, 1, args, one, block0, common, rows[i].n_seen[r], d, n, NULL, &sum[r]);
+		}
+		/* Copies of the last row were loaded before it is stored. */
+		UNROLL
+		for (int r = 0; r < R; r++)
+		{
+			UNROLL
+			for (int h = 0; h < 2; h++)
+				store_lanes(quad->out[r] + d + h * 8, sum[r][h], n - h * 8);
 		}
 	}
 }
 
-/* Shrink what the rows have in n dimensions from d on and add the split's values. */
+/* several: there are several quads, and the first keeps what it converts for the others. */
 TARGET2 INLINE void
-split_values(const L3KvType type, const int R, const L3AttendArgs *args, const Quad *quad,
-			 int block0, const int n_seen[QUAD], const float shrink[QUAD], bool first, int d, int n)
+attend_rows(const L3KvType type, const int R, const bool several, const L3AttendArgs *args, Quad *quads,
+			int n_quads, int n_keys)
 {
-	__m256i		mask[2] = {first_lanes(n), first_lanes(n - 8)};
-	__m256		sum[QUAD][2];
-	int			common = n_seen[0];
-
-	for (int r = 1; r < R; r++)
-		common = n_seen[r] < common ? n_seen[r] : common;
-	UNROLL
-	for (int r = 0; r < R; r++)
-	{
-		UNROLL
-		for (int i = 0; i < 2; i++)
-			sum[r][i] = first ? _mm256_setzero_ps() :
-				_mm256_mul_ps(_mm256_maskload_ps(quad->out[r] + d + i * 8, mask[i]),
-							  _mm256_set1_ps(shrink[r]));
-	}
-	add_values(type, R, args, quad, 0, block0, 0, common, d, n, sum);
-	UNROLL
-	for (int r = 0; r < R; r++)
-	{
-		/* What only this row sees. */
-		if (n_seen[r] > common)
-			add_values(type, 1, args, quad, r, block0, common, n_seen[r], d, n, &sum[r]);
-	}
-	/* Copies of the last row hold the same as it. */
-	UNROLL
-	for (int r = 0; r < R; r++)
-	{
-		UNROLL
-		for (int i = 0; i < 2; i++)
-			if (r < quad->n_rows)
-				_mm256_maskstore_ps(quad->out[r] + d + i * 8, mask[i], sum[r][i]);
-	}
-}
-
-TARGET2 INLINE void
-attend_rows(const L3KvType type, const int R, const L3AttendArgs *args, Quad *quad)
-{
-	int			n_keys = 0;
-
-	for (int r = 0; r < R; r++)
-		n_keys = quad->n_keys[r] > n_keys ? quad->n_keys[r] : n_keys;
+	float		kept_keys[L3_MAX_HEAD_DIM * L3_KV_BLOCK] __attribute__((aligned(64)));
+	float		kept_values[L3_ATTN_SPLIT * 16] __attribute__((aligned(64)));
+	int			whole = args->value_dim / 16 * 16;
 
 	for (int first = 0; first < n_keys; first += L3_ATTN_SPLIT)
 	{
 		int			block0 = first / L3_KV_BLOCK;
-		int			n[QUAD];
-		float		shrink[QUAD];
+		int			n = n_keys - first < L3_ATTN_SPLIT ? n_keys - first : L3_ATTN_SPLIT;
+		SplitRows	rows[MAX_QUADS] = {0};
 
-		for (int j = 0; j < L3_ATTN_SPLIT && first + j < n_keys; j += L3_KV_BLOCK)
-			block_scores(type, R, args, block0 + j / L3_KV_BLOCK, j, quad);
-		for (int r = 0; r < R; r++)
-		{
-			n[r] = quad->n_keys[r] - first;
-			n[r] = n[r] < L3_ATTN_SPLIT ? n[r] : L3_ATTN_SPLIT;
-			/* A row whose keys ended before keeps what it has. */
-			shrink[r] = 1;
-			if (n[r] > 0)
-				shrink[r] = split_softmax(quad, r, n[r], first == 0);
-			else
-				n[r] = 0;
-		}
-		for (int d = 0; d + 16 <= args->value_dim; d += 16)
-			split_values(type, R, args, quad, block0, n, shrink, first == 0, d, 16);
-		if (args->value_dim % 16 != 0)
-			split_values(type, R, args, quad, block0, n, shrink, first == 0,
-						 args->value_dim / 16 * 16, args->value_dim % 16);
+		for (int j = 0; j < n; j += L3_KV_BLOCK)
+			for (int i = 0; i < n_quads; i++)
+				block_scores(type, R, several, args->k_blocks[block0 + j / L3_KV_BLOCK], args->head_dim,
+							 i == 0, kept_keys, &quads[i], j);
+		for (int i = 0; i < n_quads; i++)
+			quad_softmax(R, &quads[i], first, &rows[i]);
+		for (int d = 0; d < whole; d += 16)
+			split_values(type, R, several, args, quads, n_quads, rows, block0, n, first == 0, d, 16,
+						 kept_values);
+		if (whole < args->value_dim)
+			split_values(type, R, several, args, quads, n_quads, rows, block0, n, first == 0, whole,
+						 args->value_dim - whole, kept_values);
 	}
-	for (int r = 0; r < quad->n_rows; r++)
-		for (int d = 0; d < args->value_dim; d++)
-			quad->out[r][d] /= quad->sum[r];
+	for (int i = 0; i < n_quads; i++)
+		for (int r = 0; r < quads[i].n_rows; r++)
+			for (int d = 0; d < args->value_dim; d += 8)
+			{
+				float	   *out = quads[i].out[r] + d;
+				int			n = args->value_dim - d;
+
+				store_lanes(out, _mm256_div_ps(load_lanes(out, n), _mm256_set1_ps(quads[i].sum[r])), n);
+			}
 }
 
 TARGET2 static void
-attend_f16_1(const L3AttendArgs *args, Quad *quad)
+attend_f16_1(const L3AttendArgs *args, Quad *quads, int n_quads, int n_keys)
 {
-	attend_rows(L3_KV_F16, 1, args, quad);
+	attend_rows(L3_KV_F16, 1, false, args, quads, n_quads, n_keys);
 }
 
 TARGET2 static void
-attend_f16_4(const L3AttendArgs *args, Quad *quad)
+attend_f16_4(const L3AttendArgs *args, Quad *quads, int n_quads, int n_keys)
 {
-	attend_rows(L3_KV_F16, QUAD, args, quad);
+	if (n_quads > 1)
+		attend_rows(L3_KV_F16, QUAD, true, args, quads, n_quads, n_keys);
+	else
+		attend_rows(L3_KV_F16, QUAD, false, args, quads, n_quads, n_keys);
 }
 
 TARGET2 static void
-attend_f32_1(const L3AttendArgs *args, Quad *quad)
+attend_f32_1(const L3AttendArgs *args, Quad *quads, int n_quads, int n_keys)
 {
-	attend_rows(L3_KV_F32, 1, args, quad);
+	attend_rows(L3_KV_F32, 1, false, args, quads, n_quads, n_keys);
 }
 
 TARGET2 static void
-attend_f32_4(const L3AttendArgs *args, Quad *quad)
+attend_f32_4(const L3AttendArgs *args, Quad *quads, int n_quads, int n_keys)
 {
-	attend_rows(L3_KV_F32, QUAD, args, quad);
+	if (n_quads > 1)
+		attend_rows(L3_KV_F32, QUAD, true, args, quads, n_quads, n_keys);
+	else
+		attend_rows(L3_KV_F32, QUAD, false, args, quads, n_quads, n_keys);
 }
 
 TARGET2 static void
-attend_q8_0_1(const L3AttendArgs *args, Quad *quad)
+attend_q8_0_1(const L3AttendArgs *args, Quad *quads, int n_quads, int n_keys)
 {
-	attend_rows(L3_KV_Q8_0, 1, args, quad);
+	attend_rows(L3_KV_Q8_0, 1, false, args, quads, n_quads, n_keys);
 }
 
 TARGET2 static void
-attend_q8_0_4(const L3AttendArgs *args, Quad *quad)
+attend_q8_0_4(const L3AttendArgs *args, Quad *quads, int n_quads, int n_keys)
 {
-	attend_rows(L3_KV_Q8_0, QUAD, args, quad);
+	if (n_quads > 1)
+		attend_rows(L3_KV_Q8_0, QUAD, true, args, quads, n_quads, n_keys);
+	else
+		attend_rows(L3_KV_Q8_0, QUAD, false, args, quads, n_quads, n_keys);
 }
 
 static void
 attend(const L3AttendArgs *args)
 {
-	static const AttendQuadFn fns[L3_N_KV_TYPES][2] = {
+	static const AttendQuadsFn fns[L3_N_KV_TYPES][2] = {
 		[L3_KV_F16] = {attend_f16_1, attend_f16_4},
 		[L3_KV_F32] = {attend_f32_1, attend_f32_4},
 		[L3_KV_Q8_0] = {attend_q8_0_1, attend_q8_0_4}

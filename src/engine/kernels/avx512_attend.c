@@ -211,85 +211,81 @@ split_values(const L3KvType type, const int R, const L3AttendArgs *args, const Q
 }
 
 TARGET512 INLINE void
-attend_rows(const L3KvType type, const int R, const L3AttendArgs *args, Quad *quad)
+attend_split(const L3KvType type, const int R, const L3AttendArgs *args, Quad *quad, int first, int n_keys)
 {
-	int			n_keys = 0;
+	int			block0 = first / L3_KV_BLOCK;
+	int			n_blocks = (n_keys - first + L3_KV_BLOCK - 1) / L3_KV_BLOCK;
+	int			n[QUAD];
+	float		shrink[QUAD];
 
+	split_scores(type, R, args, block0, n_blocks, quad);
 	for (int r = 0; r < R; r++)
-		n_keys = quad->n_keys[r] > n_keys ? quad->n_keys[r] : n_keys;
-
-	for (int first = 0; first < n_keys; first += L3_ATTN_SPLIT)
 	{
-		int			block0 = first / L3_KV_BLOCK;
-		int			n_blocks = (n_keys - first + L3_KV_BLOCK - 1) / L3_KV_BLOCK;
-		int			n[QUAD];
-		float		shrink[QUAD];
-
-		split_scores(type, R, args, block0, n_blocks, quad);
-		for (int r = 0; r < R; r++)
-		{
-			n[r] = quad->n_keys[r] - first;
-			n[r] = n[r] < L3_ATTN_SPLIT ? n[r] : L3_ATTN_SPLIT;
-			/* A row whose keys ended before keeps what it has. */
-			shrink[r] = 1;
-			if (n[r] > 0)
-				shrink[r] = split_softmax(quad, r, n[r], first == 0);
-			else
-				n[r] = 0;
-		}
-		split_values(type, R, args, quad, block0, n, shrink, first == 0);
+		n[r] = seen_in_split(quad, r, first);
+		/* A row whose keys ended before keeps what it has. */
+		shrink[r] = n[r] > 0 ? split_softmax(quad, r, n[r], first == 0) : 1;
 	}
-	for (int r = 0; r < quad->n_rows; r++)
-		for (int d = 0; d < args->value_dim; d += 16)
-		{
-			__mmask16	mask = first_lanes(args->value_dim - d);
-			__m512		v = _mm512_maskz_loadu_ps(mask, quad->out[r] + d);
+	split_values(type, R, args, quad, block0, n, shrink, first == 0);
+}
 
-			_mm512_mask_storeu_ps(quad->out[r] + d, mask,
-								  _mm512_div_ps(v, _mm512_set1_ps(quad->sum[r])));
-		}
+TARGET512 INLINE void
+attend_rows(const L3KvType type, const int R, const L3AttendArgs *args, Quad *quads, int n_quads, int n_keys)
+{
+	for (int first = 0; first < n_keys; first += L3_ATTN_SPLIT)
+		for (int i = 0; i < n_quads; i++)
+			attend_split(type, R, args, &quads[i], first, n_keys);
+	for (int i = 0; i < n_quads; i++)
+		for (int r = 0; r < quads[i].n_rows; r++)
+			for (int d = 0; d < args->value_dim; d += 16)
+			{
+				__mmask16	mask = first_lanes(args->value_dim - d);
+				float	   *out = quads[i].out[r] + d;
+				__m512		v = _mm512_maskz_loadu_ps(mask, out);
+
+				_mm512_mask_storeu_ps(out, mask, _mm512_div_ps(v, _mm512_set1_ps(quads[i].sum[r])));
+			}
 }
 
 TARGET512 static void
-attend_f16_1(const L3AttendArgs *args, Quad *quad)
+attend_f16_1(const L3AttendArgs *args, Quad *quads, int n_quads, int n_keys)
 {
-	attend_rows(L3_KV_F16, 1, args, quad);
+	attend_rows(L3_KV_F16, 1, args, quads, n_quads, n_keys);
 }
 
 TARGET512 static void
-attend_f16_4(const L3AttendArgs *args, Quad *quad)
+attend_f16_4(const L3AttendArgs *args, Quad *quads, int n_quads, int n_keys)
 {
-	attend_rows(L3_KV_F16, QUAD, args, quad);
+	attend_rows(L3_KV_F16, QUAD, args, quads, n_quads, n_keys);
 }
 
 TARGET512 static void
-attend_f32_1(const L3AttendArgs *args, Quad *quad)
+attend_f32_1(const L3AttendArgs *args, Quad *quads, int n_quads, int n_keys)
 {
-	attend_rows(L3_KV_F32, 1, args, quad);
+	attend_rows(L3_KV_F32, 1, args, quads, n_quads, n_keys);
 }
 
 TARGET512 static void
-attend_f32_4(const L3AttendArgs *args, Quad *quad)
+attend_f32_4(const L3AttendArgs *args, Quad *quads, int n_quads, int n_keys)
 {
-	attend_rows(L3_KV_F32, QUAD, args, quad);
+	attend_rows(L3_KV_F32, QUAD, args, quads, n_quads, n_keys);
 }
 
 TARGET512 static void
-attend_q8_0_1(const L3AttendArgs *args, Quad *quad)
+attend_q8_0_1(const L3AttendArgs *args, Quad *quads, int n_quads, int n_keys)
 {
-	attend_rows(L3_KV_Q8_0, 1, args, quad);
+	attend_rows(L3_KV_Q8_0, 1, args, quads, n_quads, n_keys);
 }
 
 TARGET512 static void
-attend_q8_0_4(const L3AttendArgs *args, Quad *quad)
+attend_q8_0_4(const L3AttendArgs *args, Quad *quads, int n_quads, int n_keys)
 {
-	attend_rows(L3_KV_Q8_0, QUAD, args, quad);
+	attend_rows(L3_KV_Q8_0, QUAD, args, quads, n_quads, n_keys);
 }
 
 static void
 attend(const L3AttendArgs *args)
 {
-	static const AttendQuadFn fns[L3_N_KV_TYPES][2] = {
+	static const AttendQuadsFn fns[L3_N_KV_TYPES][2] = {
 		[L3_KV_F16] = {attend_f16_1, attend_f16_4},
 		[L3_KV_F32] = {attend_f32_1, attend_f32_4},
 		[L3_KV_Q8_0] = {attend_q8_0_1, attend_q8_0_4}

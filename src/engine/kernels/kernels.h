@@ -31,7 +31,7 @@
 #define L3_KV_BLOCK			16	/* positions in a KV block */
 #define L3_KV_GROUP			32	/* dimensions of a head that share a scale in Q8_0 */
 #define L3_ATTN_SPLIT		64	/* positions whose softmax is merged at once */
-#define L3_ATTN_MAX_ROWS	16	/* query rows of one attend call */
+#define L3_ATTN_MAX_ROWS	32	/* query rows of one attend call */
 
 /*
  * Activations of m rows by k columns, in the forms that matrices need.
@@ -79,7 +79,7 @@ l3_kv_head_bytes(L3KvType type, size_t dim)
 }
 
 /*
- * Attention of up to 16 query rows over the KV blocks of one sequence, for one
+ * Attention of up to 32 query rows over the KV blocks of one sequence, for one
  * KV head.  Row r sees keys 0 .. n_keys[r] - 1.
  *	k_blocks[b]: keys 16b .. 16b+15, layout [head_dim][16]
  *	v_blocks[b]: values of the same, layout [16][value_dim]

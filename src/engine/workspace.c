@@ -56,16 +56,6 @@ l3_workspace_act_bytes(size_t rows, size_t k)
 		(L3_ACT_GROUP + sizeof(float) + 2 * sizeof(int32_t));
 }
 
-/*
- * What kernels ask for, at most: one panel of the widest matrix unpacked to
- * float.
- */
-static size_t
-scratch_bound(size_t k)
-{
-	return k * L3_PANEL * sizeof(float);
-}
-
 /* Widest input of any matrix. */
 static size_t
 widest_input(const L3Hparams *hp)
@@ -129,7 +119,7 @@ l3_workspace_bytes(const L3Hparams *hparams, const L3EngineOptions *options)
 {
 	L3Workspace ws;
 
-	return round_up(l3_workspace_lay_out(hparams, options, scratch_bound(widest_input(hparams)),
+	return round_up(l3_workspace_lay_out(hparams, options, l3_scratch_bound(widest_input(hparams)),
 										 NULL, &ws),
 					HUGE_PAGE_BYTES);
 }

@@ -34,6 +34,8 @@ typedef struct Work
 	float		acc[PANELS][PAIR][L3_ACT_TILE * L3_PANEL];
 } Work;
 
+_Static_assert(sizeof(Work) <= L3_SCRATCH_SLAB, "it fits the bound on scratch");
+
 #define STEP_BYTES	(STEP * L3_PANEL * sizeof(uint16_t))	/* of a panel */
 
 /* ----------------------------------------------------------------

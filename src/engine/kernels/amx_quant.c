@@ -46,6 +46,8 @@ typedef struct Slab
 	float		acc[ROW_TILES][PANELS][L3_ACT_TILE * L3_PANEL];
 } Slab;
 
+_Static_assert(sizeof(Slab) <= L3_SCRATCH_SLAB, "it fits the bound on scratch");
+
 /* ----------------------------------------------------------------
  *		One tile of rows by one panel, over a slab
  * ----------------------------------------------------------------

@@ -57,6 +57,8 @@ typedef struct Slab
 	float		acc[ROW_TILES][PANELS][L3_ACT_TILE * L3_PANEL];
 } Slab;
 
+_Static_assert(sizeof(Slab) <= L3_SCRATCH_SLAB, "it fits the bound on scratch");
+
 /*
  * The same with up to QUAD rows.  In memory it is followed by what is prepared
  * of them for all groups, as in Slab but with n_rows for L3_ACT_TILE: words,
@@ -70,17 +72,14 @@ typedef struct FewRows
 
 #define FEW_ROWS_BYTES	(QUAD * (WORDS_BYTES + L3_ACT_GROUP + 5 * sizeof(float)))	/* of a group */
 
-TARGET2 INLINE int
-type_bits(L3PackedType type)
-{
-	return type == L3_Q4_0 || type == L3_Q4_K ? 4 : type == L3_Q6_K ? 6 : 8;
-}
+_Static_assert(sizeof(FewRows) <= L3_SCRATCH_SLAB && FEW_ROWS_BYTES <= L3_ACT_GROUP * L3_SCRATCH_INPUT,
+			   "few rows fit the bound on scratch");
 
 /* Bytes of a group's packed quants, on the average of a block. */
 TARGET2 INLINE size_t
 group_bytes(L3PackedType type)
 {
-	return 64 * (size_t) type_bits(type);
+	return 64 * (size_t) l3_type_bits(type);
 }
 
 /* ----------------------------------------------------------------
@@ -143,7 +142,7 @@ unpack_weights(L3PackedType type, int zero_point, const uint8_t *quants, int g0,
 		{
 			__m256i		bytes = load_quad(type, quants, g, i / 2, i % 2);
 
-			if (type_bits(type) < 8)
+			if (l3_type_bits(type) < 8)
 				*dst++ = bytes;
 			else
 			{
@@ -396,7 +395,7 @@ group_rows(const L3PackedType type, const bool packed, const int R, const TileAr
 	{
 		__m256i		sum[QUAD][N_HALVES];
 
-		if (type_bits(type) == 4)
+		if (l3_type_bits(type) == 4)
 			dot_nibbles(type, packed, R, args, row, sum);
 		else
 			dot_words(type, packed, R, args, row, h * 8 / n_parts, 8 / n_parts, sum);
@@ -480,7 +479,7 @@ advance(const L3PackedType type, const bool packed, const int n_rows, TileArgs *
 
 	args->g++;
 	if (!packed)
-		args->weights += type_bits(type) < 8 ? BYTE_VECTORS : WORD_VECTORS;
+		args->weights += l3_type_bits(type) < 8 ? BYTE_VECTORS : WORD_VECTORS;
 	args->scale += n_parts * L3_PANEL;
 	args->add += n_parts * L3_PANEL;
 	args->words += stride * WORDS_BYTES;
@@ -673,7 +672,7 @@ prepare_rows(L3PackedType type, int zero_point, const TileArgs *args, const int3
 				_mm256_store_ps(slab->sum + at, _mm256_cvtepi32_ps(sum[h]));
 			}
 		}
-		if (type_bits(type) < 8)
+		if (l3_type_bits(type) < 8)
 			continue;
 		for (int row = 0; row < args->n_rows; row++)
 		{
@@ -754,7 +753,7 @@ prepare_few(const L3Matrix *w, int zero_point, const L3Act *x, int m, FewRows *f
 {
 	const int	n_groups = w->n_in / L3_ACT_GROUP;
 	const int	n_parts = l3_type_halves(w->type) ? 2 : 1;
-	const bool	in_words = type_bits(w->type) == 8;
+	const bool	in_words = l3_type_bits(w->type) == 8;
 	size_t		n = (size_t) n_groups * QUAD;
 	__m256i    *words = (__m256i *) (few + 1);
 	__m256i    *bytes = words + n * (WORDS_BYTES / sizeof(__m256i));

@@ -110,7 +110,7 @@ tile_rows(const L3PackedType type, const int R, const TileArgs *args)
 
 				if (has_zero)
 					idot = _mm512_set1_epi32(R > FEW_ROWS ? start[h][r] : -args->zero_point * isum);
-				idot = dot_quads(type_bits(type), q + h * quads,
+				idot = dot_quads(l3_type_bits(type), q + h * quads,
 								 xq + r * L3_ACT_GROUP + h * 16, quads, idot);
 				acc[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(idot),
 										 _mm512_mul_ps(sx, scale), acc[r]);

@@ -11,12 +11,6 @@
 
 #include "kernels/avx512.h"
 
-INLINE int
-type_bits(L3PackedType type)
-{
-	return type == L3_Q4_0 || type == L3_Q4_K ? 4 : type == L3_Q6_K ? 6 : 8;
-}
-
 /* ----------------------------------------------------------------
  *		Unpacking
  * ----------------------------------------------------------------
@@ -90,7 +84,7 @@ load_quads(L3PackedType type, const uint8_t *quants, int g, __m512i q[8])
 TARGET512 INLINE void
 prefetch_quads(L3PackedType type, const uint8_t *quants, int g)
 {
-	size_t		bytes = 64 * (size_t) type_bits(type);	/* of a group */
+	size_t		bytes = 64 * (size_t) l3_type_bits(type);	/* of a group */
 
 	if (type != L3_Q4_K && type != L3_Q6_K)
 		return;

@@ -46,7 +46,7 @@ matmul_scratch_bytes(const L3Matrix *w, int m_max)
 {
 	(void) m_max;
 	/* a panel as floats, and a tile of rows */
-	return (size_t) w->n_in * (N + ROWS) * sizeof(float);
+	return (size_t) w->n_in * L3_SCRATCH_INPUT;
 }
 
 /* Fewer than ROWS rows, copied to tile (ROWS, k) above rows of zeros. */

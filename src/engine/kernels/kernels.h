@@ -178,4 +178,18 @@ void		l3_kernels_amx(L3Kernels *kernels); /* with L3_HAVE_AMX (amx.h) */
 #endif
 void		l3_kernels_blas(L3Kernels *kernels);
 
+/*
+ * Scratch of a product that has k inputs, at most, with any kernel: the slab
+ * that AVX2 or AMX unpacks, and what grows with k, most of which is BLAS's, a
+ * panel and a tile of rows in float.
+ */
+#define L3_SCRATCH_SLAB		((size_t) 128 * 1024)
+#define L3_SCRATCH_INPUT	((L3_PANEL + L3_ACT_TILE) * sizeof(float))
+
+static inline size_t
+l3_scratch_bound(size_t k)
+{
+	return L3_SCRATCH_SLAB + k * L3_SCRATCH_INPUT;
+}
+
 #endif							/* L3_KERNELS_H */

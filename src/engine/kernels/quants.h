@@ -31,6 +31,13 @@ l3_type_quantised(L3PackedType type)
 	return type >= L3_Q8_0;
 }
 
+/* Bits of a packed quant. */
+static inline int
+l3_type_bits(L3PackedType type)
+{
+	return type == L3_Q4_0 || type == L3_Q4_K ? 4 : type == L3_Q6_K ? 6 : 8;
+}
+
 /* Scales per 16 k rather than per 32? */
 static inline bool
 l3_type_halves(L3PackedType type)

@@ -66,6 +66,9 @@ sub start_node
 	return $node;
 }
 
+# A client that has not ended after so many seconds hangs.
+my $hangs_after = 3 * $PostgreSQL::Test::Utils::timeout_default;
+
 # Start psql in the background with one statement; finish_sql waits for it.
 sub spawn_sql
 {
@@ -76,15 +79,20 @@ sub spawn_sql
 		[ $node->installed_command('psql'), '-XAtq', '-v', 'ON_ERROR_STOP=1',
 		  '-v', 'VERBOSITY=verbose', '-d', $node->connstr($options{dbname} // 'postgres'),
 		  '-c', $sql ],
-		'<', '/dev/null', '>', \$client{out}, '2>', \$client{err});
+		'<', '/dev/null', '>', \$client{out}, '2>', \$client{err}, IPC::Run::timeout($hangs_after));
 	return \%client;
 }
 
 # Wait for a client; returns its exit status.  $client->{seconds} is its life.
+# One that hangs is ended, and the test fails.
 sub finish_sql
 {
 	my ($client) = @_;
-	eval { $client->{harness}->finish; };
+	if (!eval { $client->{harness}->finish; 1 } && $@ =~ /timeout/)
+	{
+		$client->{harness}->kill_kill;
+		fail("a client ended within $hangs_after seconds");
+	}
 	$client->{seconds} = time - $client->{started};
 	chomp $client->{out};
 	return $client->{harness}->full_result(0) >> 8;

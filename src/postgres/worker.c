@@ -21,6 +21,10 @@
  * (l3_request_equal), and only within a database, so that nobody can tell by
  * the time it takes what another database asks.
  *
+ * Clients that ask for one thing after another come back within a moment of
+ * their answer.  So that they find the next step and not the one after it, a
+ * step waits for them for a small part of the time that it takes.
+ *
  * When the worker leaves, whatever the reason, before_shmem_exit stops the
  * compute threads before memory is unmapped under them, and puts the
  * running requests back into the queue.  Answers are pure functions of
@@ -31,11 +35,13 @@
  */
 #include "postgres.h"
 
+#include <math.h>
 #include <signal.h>
 #include <sys/mman.h>
 
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "portability/instr_time.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
@@ -62,6 +68,17 @@ PG_MODULE_MAGIC;
  */
 #define LLAMA_KEPT_PLACES		16	/* one of so many */
 #define LLAMA_KEPT_MEMORY		8	/* one part of so many */
+
+/*
+ * How long a step waits for those who got answers to ask again: a part of the
+ * last step's time, and not at all where that is below the millisecond that
+ * WaitLatch counts in.  Where few come back in time, only now and then.
+ */
+#define LLAMA_RETURN_PART		50	/* one of so many */
+#define LLAMA_RETURN_MAX_MS		10
+#define LLAMA_RETURN_WEIGHT		0.1 /* of the last wait in the average of those who come */
+#define LLAMA_RETURN_FEW		0.25
+#define LLAMA_RETURN_TRIES		8	/* then one step of so many waits */
 
 PGDLLEXPORT void llama3_engine_main(int number);
 
@@ -100,6 +117,14 @@ typedef struct Worker
 	int			n_running;
 	Running    *running;		/* (max_running) */
 	Attached	attached[LLAMA_MAX_MODELS];
+	double		return_ms;		/* how long the next step waits; 0: not, or no more */
+	TimestampTz answered_at;	/* for whom the last step had answers, */
+	int			n_answered;		/* so many, */
+	int			n_asked;		/* of whom so many asked since */
+	bool		waiting;
+	instr_time	waiting_since;
+	double		returning;		/* of those answered, how many ask in time: an average */
+	uint32		n_waits;
 	L3EngineStats base;			/* counters of earlier lives */
 	int			shown_running;	/* what pg_stat_activity says */
 	uint64		shown_generation;
@@ -378,13 +403,13 @@ copy_answer(Running *follower)
 }
 
 /*
- * Hand on what the last step finished.  The views are brought up to date
- * first: who has his answer does not find the worker still at it.
+ * Hand on what the last step finished, and say how many.  The views are brought
+ * up to date first: who has his answer does not find the worker still at it.
  */
-static void
+static int
 finish_done(void)
 {
-	bool		any = false;
+	int			n = 0;
 
 	for (int i = 0; i < self.max_running; i++)
 	{
@@ -401,17 +426,18 @@ finish_done(void)
 			continue;
 		publish(running->slot, &running->result);
 		leave_engine(running);
-		any = true;
+		n++;
 	}
 	publish_stats();
-	if (!any)
-		return;
+	if (n == 0)
+		return 0;
 	report_activity();
 	for (int i = 0; i < self.max_running; i++)
 	{
 		if (self.running[i].slot != NULL && self.running[i].done)
 			finish(&self.running[i]);
 	}
+	return n;
 }
 
 /* The engine's poll callback: between the phases of a step. */
@@ -422,6 +448,62 @@ poll_interrupts(void *ctx)
 	if (!PostmasterIsAlive())
 		proc_exit(1);
 	drop_abandoned();
+}
+
+/* ----------------------------------------------------------------
+ *		Those who come back
+ * ----------------------------------------------------------------
+ */
+
+/* A step of so many milliseconds, which ended then, gave n answers. */
+static void
+expect_return(int n, TimestampTz ended, double step_ms)
+{
+	double		wait_ms = Min(step_ms / LLAMA_RETURN_PART, LLAMA_RETURN_MAX_MS);
+
+	self.return_ms = 0;
+	if (n == 0 || wait_ms < 1 ||
+		(self.returning < LLAMA_RETURN_FEW && self.n_waits++ % LLAMA_RETURN_TRIES != 0))
+		return;
+	self.return_ms = wait_ms;
+	self.answered_at = ended;
+	self.n_answered = n;
+	self.n_asked = 0;
+	self.waiting = false;
+}
+
+/*
+ * When all is taken that is there: wait for one who got an answer.  False when
+ * all came, there is no place for more, or the time is over.
+ */
+static bool
+wait_for_return(void)
+{
+	instr_time	waited;
+	long		left;
+
+	if (self.return_ms == 0)
+		return false;
+	INSTR_TIME_SET_CURRENT(waited);
+	if (!self.waiting)
+		self.waiting_since = waited;
+	self.waiting = true;
+	INSTR_TIME_SUBTRACT(waited, self.waiting_since);
+	left = (long) ceil(self.return_ms - INSTR_TIME_GET_MILLISEC(waited));
+	if (self.n_running == self.max_running)
+		self.return_ms = 0;
+	else if (left <= 0 || self.n_asked >= self.n_answered)
+	{
+		double		part = (double) Min(self.n_asked, self.n_answered) / self.n_answered;
+
+		self.returning += LLAMA_RETURN_WEIGHT * (part - self.returning);
+		self.return_ms = 0;
+	}
+	if (self.return_ms == 0)
+		return false;
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, left,
+					 PG_WAIT_EXTENSION);
+	return true;
 }
 
 /* ----------------------------------------------------------------
@@ -588,6 +670,8 @@ take_one(void)
 		fail_slot(slot, &err);
 	else
 		start_request(slot, attached, leader);
+	if (slot->submitted >= self.answered_at)
+		self.n_asked++;
 	return true;
 }
 
@@ -791,9 +875,14 @@ llama3_engine_main(int number)
 	set_alive(true);
 	publish_stats();
 	self.shown_running = -1;
+	self.returning = 1;
 
 	for (;;)
 	{
+		instr_time	start;
+		instr_time	end;
+		TimestampTz ended;
+
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 		while (self.n_running < self.max_running && take_one())
@@ -806,8 +895,14 @@ llama3_engine_main(int number)
 			idle();
 			continue;
 		}
+		if (wait_for_return())
+			continue;
+		INSTR_TIME_SET_CURRENT(start);
 		(void) l3_engine_step(self.engine);
+		INSTR_TIME_SET_CURRENT(end);
+		INSTR_TIME_SUBTRACT(end, start);
+		ended = GetCurrentTimestamp();
 		drop_abandoned();
-		finish_done();
+		expect_return(finish_done(), ended, INSTR_TIME_GET_MILLISEC(end));
 	}
 }

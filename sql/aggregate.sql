@@ -84,9 +84,12 @@ SELECT requests_done - :before AS requests FROM llama_stat;
 SELECT :'answer' = answer AS same, levels, requests FROM pg_temp.agg_tree('Count.', 24, ARRAY(SELECT body FROM mail ORDER BY id));
 SELECT llama_summarize_agg(body, 7) AS answer FROM mail \gset
 SELECT :'answer' = answer AS same, levels, requests FROM pg_temp.summarize_tree(7, ARRAY(SELECT body FROM mail ORDER BY id));
--- a task so long that two answers fit, at most
+-- a task so long that two answers fit, at most; how many hangs on the answers, whose bits are the CPU's
+SELECT requests_done AS before FROM llama_stat \gset
 SELECT llama_agg(body, repeat('Count them. ', 370), 11) AS answer FROM (SELECT body FROM mail, generate_series(1, 5) n ORDER BY n, id) x \gset
-SELECT :'answer' = answer AS same, levels, requests FROM pg_temp.agg_tree(repeat('Count them. ', 370), 11, ARRAY(SELECT body FROM mail, generate_series(1, 5) n ORDER BY n, id));
+SELECT requests_done - :before AS done FROM llama_stat \gset
+SELECT :'answer' = answer AS same, levels > 1 AS several_levels, requests = :done AS as_many_requests
+FROM pg_temp.agg_tree(repeat('Count them. ', 370), 11, ARRAY(SELECT body FROM mail, generate_series(1, 5) n ORDER BY n, id));
 -- with rows that are longer than a leaf, between others
 SELECT llama_agg(body, 'Count.', 9 ORDER BY id) AS answer FROM (SELECT id, CASE WHEN id IN (3, 5) THEN repeat(body || '. ', 60) ELSE body END AS body FROM mail WHERE id <= 6) x \gset
 SELECT :'answer' = answer AS same, levels, requests

@@ -472,9 +472,20 @@ expect_return(int n, TimestampTz ended, double step_ms)
 	self.waiting = false;
 }
 
+static bool
+some_queued(void)
+{
+	bool		some;
+
+	LWLockAcquire(llama_shared->queue_lock, LW_SHARED);
+	some = !dlist_is_empty(&llama_shared->queue);
+	LWLockRelease(llama_shared->queue_lock);
+	return some;
+}
+
 /*
- * When all is taken that is there: wait for one who got an answer.  False when
- * all came, there is no place for more, or the time is over.
+ * When all is taken that can be: wait for one who got an answer.  False when all
+ * came, when more would not be taken, or when the time is over.
  */
 static bool
 wait_for_return(void)
@@ -490,7 +501,7 @@ wait_for_return(void)
 	self.waiting = true;
 	INSTR_TIME_SUBTRACT(waited, self.waiting_since);
 	left = (long) ceil(self.return_ms - INSTR_TIME_GET_MILLISEC(waited));
-	if (self.n_running == self.max_running)
+	if (self.n_running == self.max_running || some_queued())
 		self.return_ms = 0;
 	else if (left <= 0 || self.n_asked >= self.n_answered)
 	{

@@ -350,7 +350,7 @@ swiglu_task(void *ctx, int task, int thread)
  * ----------------------------------------------------------------
  */
 
-/* Tiles of up to 16 (token, query head) pairs that share a KV head. */
+/* Tiles of up to L3_ATTN_MAX_ROWS (token, query head) pairs that share a KV head. */
 static int
 span_tiles(const L3Hparams *hp, const L3Span *span)
 {

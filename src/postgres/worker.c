@@ -121,8 +121,7 @@ typedef struct Worker
 	TimestampTz answered_at;	/* for whom the last step had answers, */
 	int			n_answered;		/* so many, */
 	int			n_asked;		/* of whom so many asked since */
-	bool		waiting;
-	instr_time	waiting_since;
+	instr_time	waiting_since;	/* 0: not yet */
 	double		returning;		/* of those answered, how many ask in time: an average */
 	uint32		n_waits;
 	L3EngineStats base;			/* counters of earlier lives */
@@ -469,7 +468,7 @@ expect_return(int n, TimestampTz ended, double step_ms)
 	self.answered_at = ended;
 	self.n_answered = n;
 	self.n_asked = 0;
-	self.waiting = false;
+	INSTR_TIME_SET_ZERO(self.waiting_since);
 }
 
 static bool
@@ -496,9 +495,8 @@ wait_for_return(void)
 	if (self.return_ms == 0)
 		return false;
 	INSTR_TIME_SET_CURRENT(waited);
-	if (!self.waiting)
+	if (INSTR_TIME_IS_ZERO(self.waiting_since))
 		self.waiting_since = waited;
-	self.waiting = true;
 	INSTR_TIME_SUBTRACT(waited, self.waiting_since);
 	left = (long) ceil(self.return_ms - INSTR_TIME_GET_MILLISEC(waited));
 	if (self.n_running == self.max_running || some_queued())

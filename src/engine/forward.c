@@ -32,8 +32,8 @@
 /* How long a phase may keep poll waiting, in seconds. */
 #define PIECE_SECONDS		0.008
 
-/* Rows of a task in phases that go row by row: a tile of the int8 form. */
-#define ROWS_PER_TASK		L3_ACT_TILE
+/* Rows of a task in phases that go row by row: few sequences still have several tasks. */
+#define ROWS_PER_TASK		4
 
 /* Tasks per thread of a matmul, so that threads end together. */
 #define TASKS_PER_THREAD	8

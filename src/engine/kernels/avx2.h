@@ -25,6 +25,22 @@ first_lanes(int n)
 	return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
 
+/* The n lowest lanes, or all.  Masked stores take AMD's CPUs tens of cycles. */
+TARGET2 INLINE __m256
+load_lanes(const float *src, int n)
+{
+	return n >= 8 ? _mm256_loadu_ps(src) : _mm256_maskload_ps(src, first_lanes(n));
+}
+
+TARGET2 INLINE void
+store_lanes(float *dst, __m256 v, int n)
+{
+	if (n >= 8)
+		_mm256_storeu_ps(dst, v);
+	else
+		_mm256_maskstore_ps(dst, first_lanes(n), v);
+}
+
 TARGET2 INLINE __m256
 load_halves8(const void *src)
 {

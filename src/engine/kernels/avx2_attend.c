@@ -276,22 +276,6 @@ quad_softmax(const int R, Quad *quad, int first, SplitRows *rows)
 		split_softmax(R, false, quad, rows->n_seen, rows->shrink);
 }
 
-/* The n lowest lanes, or all.  Masked stores take AMD's CPUs tens of cycles. */
-TARGET2 INLINE __m256
-load_lanes(const float *src, int n)
-{
-	return n >= 8 ? _mm256_loadu_ps(src) : _mm256_maskload_ps(src, first_lanes(n));
-}
-
-TARGET2 INLINE void
-store_lanes(float *dst, __m256 v, int n)
-{
-	if (n >= 8)
-		_mm256_storeu_ps(dst, v);
-	else
-		_mm256_maskstore_ps(dst, first_lanes(n), v);
-}
-
 /*
  * Shrink what the quads have in n dimensions (up to 16) from d on, and add the
  * values of a split, of whose positions n_positions are there.

@@ -12,10 +12,12 @@
  * that memory is read as one stream.
  *
  * VPMADDUBSW adds pairs of byte products with saturation to 16 bits, which
- * must not happen: four-bit weights leave room for eight such pairs, six-bit
- * ones for two, and eight-bit ones for less than one.  These are unpacked to
- * 16 bits, as are their activations, for VPMADDWD, in which nothing
- * saturates.
+ * must not happen: eight-bit weights, whose pairs do not fit, are unpacked to 16
+ * bits, as are their activations, for VPMADDWD, in which nothing saturates.
+ * Pairs of fewer bits are added up in 16 bits, which may wrap as long as the sum
+ * fits: 16 products of four bits do, and of six bits 8 do, once the zero point is
+ * out (8 * 32 * 127 < 2^15).  So a chain of theirs starts with what the zero point
+ * takes off.
  *
  *-------------------------------------------------------------------------
  */
@@ -51,7 +53,7 @@ typedef struct Slab
 	SlabScales	scales[PANELS];
 	/* one tile's activations in 16 bits, [group][row] */
 	__m256i		words[SLAB * L3_ACT_TILE][WORDS_BYTES / 32];
-	/* their sums, [group][1 or 2][row]: times -zero_point, and as floats */
+	/* their sums, [group][1 or 2][row]: by pairs times -zero_point, and as floats */
 	int32_t		start[SLAB * 2 * L3_ACT_TILE];
 	float		sum[SLAB * 2 * L3_ACT_TILE];
 	float		acc[ROW_TILES][PANELS][L3_ACT_TILE * L3_PANEL];
@@ -153,20 +155,36 @@ unpack_weights(L3PackedType type, int zero_point, const uint8_t *quants, int g0,
 		}
 }
 
-/* scale[16] = d[16] * integers[16] */
-TARGET2 INLINE void
-scale_products(const uint8_t *d, __m128i integers, bool is_signed, bool negate, float *scale)
+/* A block's d of 16 columns; negated where an add is a minimum taken off. */
+typedef struct Factors
+{
+	__m256		v[2];
+} Factors;
+
+TARGET2 INLINE Factors
+load_factors(const uint8_t *halves, bool negate)
 {
 	const __m256 sign = _mm256_set1_ps(negate ? -0.0f : 0.0f);
 
+	return (Factors)
+	{
+		{
+			_mm256_xor_ps(load_halves8(halves), sign), _mm256_xor_ps(load_halves8(halves + 16), sign)
+		}
+	};
+}
+
+/* scale[16] = d[16] * integers[16] */
+TARGET2 INLINE void
+scale_products(Factors d, __m128i integers, bool is_signed, float *scale)
+{
 	UNROLL
 	for (int h = 0; h < 2; h++)
 	{
 		__m128i		eight = h ? _mm_srli_si128(integers, 8) : integers;
 		__m256i		wide = is_signed ? _mm256_cvtepi8_epi32(eight) : _mm256_cvtepu8_epi32(eight);
-		__m256		product = _mm256_mul_ps(load_halves8(d + 16 * h), _mm256_cvtepi32_ps(wide));
 
-		_mm256_store_ps(scale + 8 * h, _mm256_xor_ps(product, sign));
+		_mm256_store_ps(scale + 8 * h, _mm256_mul_ps(d.v[h], _mm256_cvtepi32_ps(wide)));
 	}
 }
 
@@ -184,6 +202,8 @@ unpack_scales_q4_k(const uint8_t *block, float *scale, float *add)
 	const __m128i low6 = _mm_set1_epi8(63);
 	const __m128i low4 = _mm_set1_epi8(15);
 	const __m128i upper2 = _mm_set1_epi8(0x30);
+	const Factors d = load_factors(block, false);
+	const Factors dmin = load_factors(block + 32, true);
 
 	for (int g = 0; g < 8; g++, scale += L3_PANEL, add += L3_PANEL)
 	{
@@ -204,8 +224,24 @@ unpack_scales_q4_k(const uint8_t *block, float *scale, float *add)
 			mn = _mm_or_si128(_mm_and_si128(_mm_srli_epi16(both, 4), low4),
 							  _mm_and_si128(_mm_srli_epi16(_mm_load_si128(sm + g), 2), upper2));
 		}
-		scale_products(block, sc, false, false, scale);
-		scale_products(block + 32, mn, false, true, add);
+		scale_products(d, sc, false, scale);
+		scale_products(dmin, mn, false, add);
+	}
+}
+
+/* Of the 16 halves of a block; add where the type has it. */
+TARGET2 INLINE void
+unpack_scales_halves(const uint8_t *block, bool has_add, float *scale, float *add)
+{
+	const __m128i *scales = (const __m128i *) (block + (has_add ? 64 : 32));
+	const Factors d = load_factors(block, false);
+	const Factors dmin = load_factors(block + (has_add ? 32 : 0), true);
+
+	for (int h = 0; h < 16; h++, scales++, scale += L3_PANEL, add += L3_PANEL)
+	{
+		scale_products(d, _mm_loadu_si128(scales), true, scale);
+		if (has_add)
+			scale_products(dmin, _mm_loadu_si128(scales + 16), false, add);
 	}
 }
 
@@ -232,17 +268,12 @@ unpack_scales(L3PackedType type, const uint8_t *src, int n_groups, float *scale,
 				unpack_scales_q4_k(src + (size_t) (g / 8) * 256, scale + g * 16, add + g * 16);
 			break;
 		case L3_Q6_K:
-			for (int b = 0; b < n_groups / 8; b++, src += 288)
-				for (int h = 0; h < 16; h++, scale += 16)
-					scale_products(src, _mm_loadu_si128((const __m128i *) (src + 32) + h), true, false, scale);
+			for (int g = 0; g < n_groups; g += 8)
+				unpack_scales_halves(src + (size_t) (g / 8) * 288, false, scale + g * 32, add);
 			break;
 		default:				/* L3_Q8_K */
-			for (int b = 0; b < n_groups / 8; b++, src += 576)
-				for (int h = 0; h < 16; h++, scale += 16, add += 16)
-				{
-					scale_products(src, _mm_loadu_si128((const __m128i *) (src + 64) + h), true, false, scale);
-					scale_products(src + 32, _mm_loadu_si128((const __m128i *) (src + 64 + 256) + h), false, true, add);
-				}
+			for (int g = 0; g < n_groups; g += 8)
+				unpack_scales_halves(src + (size_t) (g / 8) * 576, true, scale + g * 32, add + g * 32);
 			break;
 	}
 }
@@ -290,15 +321,19 @@ weight_words(L3PackedType type, bool packed, const TileArgs *args, int j, int od
 	return args->weights[(j * 2 + odd) * N_HALVES + c];
 }
 
-/* sum[r][c] = products of the group's four-bit weights with R rows from row on. */
+/*
+ * sum[r][c] = products of R rows from row on with n quads from j0 on of a group's
+ * weights of fewer than eight bits, less the zero point's share, of which half a
+ * sum each is in start[r].
+ */
 TARGET2 INLINE void
-dot_nibbles(L3PackedType type, bool packed, const int R, const TileArgs *args, size_t row,
-			__m256i sum[QUAD][N_HALVES])
+dot_bytes(L3PackedType type, bool packed, const int R, const TileArgs *args, size_t row,
+		  int j0, int n, const int32_t *start, __m256i sum[QUAD][N_HALVES])
 {
 	const int8_t *x = args->xq + row * L3_ACT_GROUP;
 
 	UNROLL
-	for (int j = 0; j < 8; j++)
+	for (int j = j0; j < j0 + n; j++)
 	{
 		__m256i		w[N_HALVES];
 
@@ -314,7 +349,11 @@ dot_nibbles(L3PackedType type, bool packed, const int R, const TileArgs *args, s
 			{
 				__m256i		pairs = _mm256_maddubs_epi16(w[c], four);
 
-				sum[r][c] = j == 0 ? pairs : _mm256_add_epi16(sum[r][c], pairs);
+				if (j > j0)
+					pairs = _mm256_add_epi16(sum[r][c], pairs);
+				else if (type != L3_Q4_K)
+					pairs = _mm256_add_epi16(_mm256_set1_epi32(start[r]), pairs);
+				sum[r][c] = pairs;
 				IN_REGISTER(sum[r][c]);
 			}
 		}
@@ -379,86 +418,40 @@ extend_chains(bool has_add, const TileArgs *args, int h, size_t row, __m256 sx,
 	}
 }
 
-/* A group of four- or eight-bit weights for R rows from row on. */
+/* A group for R rows from row on. */
 TARGET2 INLINE void
 group_rows(const L3PackedType type, const bool packed, const int R, const TileArgs *args,
 		   size_t row)
 {
 	const bool	has_add = type == L3_Q8_1 || type == L3_Q4_K || type == L3_Q8_K;
-	const int	n_parts = type == L3_Q8_K ? 2 : 1;
+	const int	n_parts = l3_type_halves(type) ? 2 : 1;
 	const size_t stride = ROW_STRIDE(packed, R);
-	/* eight-bit weights are unpacked without it */
-	const bool	zero_in = type == L3_Q4_0 || (packed && (type == L3_Q8_0 || type == L3_Q8_K));
+	/* eight-bit weights are unpacked without the zero point */
+	const bool	zero_in = packed && (type == L3_Q8_0 || type == L3_Q8_K);
 
 	UNROLL
 	for (int h = 0; h < n_parts; h++)
 	{
+		const int	j0 = h * 8 / n_parts;
+		const int	n = 8 / n_parts;
+		const int32_t *starts = args->start + (size_t) h * stride + row;
 		__m256i		sum[QUAD][N_HALVES];
 
-		if (l3_type_bits(type) == 4)
-			dot_nibbles(type, packed, R, args, row, sum);
+		if (l3_type_bits(type) < 8)
+			dot_bytes(type, packed, R, args, row, j0, n, starts, sum);
 		else
-			dot_words(type, packed, R, args, row, h * 8 / n_parts, 8 / n_parts, sum);
+			dot_words(type, packed, R, args, row, j0, n, sum);
 		UNROLL
 		for (int r = 0; r < R; r++)
 		{
 			size_t		at = (size_t) h * stride + row + (size_t) r;
-			__m256i		start = _mm256_set1_epi32(args->start[at]);
+			__m256i		start = _mm256_set1_epi32(starts[r]);
 
 			UNROLL
 			for (int c = 0; c < N_HALVES && zero_in; c++)
 				sum[r][c] = _mm256_add_epi32(sum[r][c], start);
 			extend_chains(has_add, args, h, row + r, _mm256_broadcast_ss(args->xscale + row + r),
 						  args->sum + at, sum[r]);
-		}
-	}
-}
-
-/*
- * A group of six-bit weights for all rows.  Its sums need two registers a
- * chain, but half a group's weights fit in registers, so rows pass by them.
- */
-TARGET2 INLINE void
-group_q6_k(const bool packed, const TileArgs *args)
-{
-	const __m256i ones = _mm256_set1_epi16(1);
-	const size_t stride = ROW_STRIDE(packed, args->n_rows);
-
-	for (int h = 0; h < 2; h++)
-	{
-		__m256i		w[4][N_HALVES];
-
-		UNROLL
-		for (int i = 0; i < 4 * N_HALVES; i++)
-			w[i / 2][i % 2] = weight_bytes(L3_Q6_K, packed, args, h * 4 + i / 2, i % 2);
-		for (size_t row = 0; row < (size_t) args->n_rows; row++)
-		{
-			const int8_t *x = args->xq + row * L3_ACT_GROUP + h * 16;
-			__m256i		start = _mm256_set1_epi32(args->start[(size_t) h * stride + row]);
-			__m256i		pairs[2][N_HALVES];
-			__m256i		idot[N_HALVES];
-
-			UNROLL
-			for (int j = 0; j < 4; j++)
-			{
-				__m256i		four = _mm256_set1_epi32(load_int32(x + 4 * j));
-
-				UNROLL
-				for (int c = 0; c < N_HALVES; c++)
-				{
-					__m256i		product = _mm256_maddubs_epi16(w[j][c], four);
-
-					pairs[j / 2][c] = j % 2 ? _mm256_add_epi16(pairs[j / 2][c], product) : product;
-				}
-			}
-			UNROLL
-			for (int c = 0; c < N_HALVES; c++)
-			{
-				idot[c] = _mm256_add_epi32(_mm256_madd_epi16(pairs[0][c], ones),
-										   _mm256_madd_epi16(pairs[1][c], ones));
-				idot[c] = _mm256_add_epi32(idot[c], start);
-			}
-			extend_chains(false, args, h, row, _mm256_broadcast_ss(args->xscale + row), NULL, idot);
 		}
 	}
 }
@@ -475,7 +468,7 @@ TARGET2 INLINE void
 advance(const L3PackedType type, const bool packed, const int n_rows, TileArgs *args)
 {
 	const size_t stride = ROW_STRIDE(packed, n_rows);
-	const size_t n_parts = type == L3_Q6_K || type == L3_Q8_K ? 2 : 1;
+	const size_t n_parts = l3_type_halves(type) ? 2 : 1;
 
 	args->g++;
 	if (!packed)
@@ -514,11 +507,6 @@ tile_rows(const L3PackedType type, const TileArgs *given)
 			PREFETCH_LINES(args.rows_ahead, ROWS_AHEAD, _MM_HINT_T0);
 			args.rows_ahead += ROWS_AHEAD;
 		}
-		if (type == L3_Q6_K)
-		{
-			group_q6_k(false, &args);
-			continue;
-		}
 		for (; row + QUAD <= n_rows; row += QUAD)
 			group_rows(type, false, QUAD, &args, row);
 		switch (n_rows - row)
@@ -547,10 +535,7 @@ few_rows(const L3PackedType type, const int R, TileArgs *given)
 	{
 		PREFETCH_LINES(args.quants + (size_t) args.g * group_bytes(type) + PREFETCH_BYTES,
 					   group_bytes(type), _MM_HINT_T1);
-		if (type == L3_Q6_K)
-			group_q6_k(true, &args);
-		else
-			group_rows(type, true, R, &args, 0);
+		group_rows(type, true, R, &args, 0);
 	}
 	*given = args;
 }
@@ -639,6 +624,33 @@ sums_of_rows(bool halves, const int32_t *sum16, __m256i sum[2])
 		sum[0] = _mm256_add_epi32(sum[0], sum[1]);
 }
 
+/*
+ * What the zero point takes off the two sums of pairs that share 32 bits, of four
+ * rows of a group: of halves, or of the group in [0].
+ */
+TARGET2 INLINE void
+starts_of_rows(bool halves, int zero_point, const int8_t *q, __m128i start[2])
+{
+	__m256i		pairs[QUAD];
+	__m256i		sum;
+
+	UNROLL
+	for (int r = 0; r < QUAD; r++)
+		pairs[r] = _mm256_maddubs_epi16(_mm256_set1_epi8(1),
+										_mm256_loadu_si256((const __m256i *) (q + r * L3_ACT_GROUP)));
+	/* each half of 128 bits holds half a group: to four rows' sums of its quads */
+	for (int r = 0; r < QUAD; r += 2)
+		pairs[r] = _mm256_add_epi16(_mm256_unpacklo_epi32(pairs[r], pairs[r + 1]),
+									_mm256_unpackhi_epi32(pairs[r], pairs[r + 1]));
+	sum = _mm256_add_epi16(_mm256_unpacklo_epi64(pairs[0], pairs[2]),
+						   _mm256_unpackhi_epi64(pairs[0], pairs[2]));
+	sum = _mm256_mullo_epi16(sum, _mm256_set1_epi16((short) -zero_point));
+	start[0] = _mm256_castsi256_si128(sum);
+	start[1] = _mm256_extracti128_si256(sum, 1);
+	if (!halves)
+		start[0] = _mm_add_epi16(start[0], start[1]);
+}
+
 /* A group's bytes of a row to words: of even k, then of odd k. */
 TARGET2 INLINE void
 store_words(__m256i bytes, __m256i words[WORDS_BYTES / 32])
@@ -647,49 +659,56 @@ store_words(__m256i bytes, __m256i words[WORDS_BYTES / 32])
 	words[1] = _mm256_srai_epi16(bytes, 8);
 }
 
-/* A tile's activations over a slab: their sums, and for eight-bit weights their words. */
+/* Of a tile's activations over a slab, what the type needs: starts, sums, words. */
 TARGET2 static void
 prepare_rows(L3PackedType type, int zero_point, const TileArgs *args, const int32_t *sum16,
 			 Slab *slab)
 {
 	const bool	halves = l3_type_halves(type);
-	const __m256i factor = _mm256_set1_epi32(-zero_point);
+	const int	n_parts = halves ? 2 : 1;
 
 	for (int g = 0; g < args->n_groups; g++)
 	{
-		int			part = g * (halves ? 2 : 1);
+		const int	in_slab = g * n_parts * L3_ACT_TILE;
+		const int8_t *q = args->xq + (size_t) g * L3_ACT_TILE * L3_ACT_GROUP;
 
-		for (int row = 0; row < args->n_rows; row += 8)
-		{
-			__m256i		sum[2];
-
-			sums_of_rows(halves, sum16 + (g * L3_ACT_TILE + row) * 2, sum);
-			for (int h = 0; h < (halves ? 2 : 1); h++)
+		if (type == L3_Q4_0 || type == L3_Q6_K)
+			for (int row = 0; row < args->n_rows; row += QUAD)
 			{
-				int			at = (part + h) * L3_ACT_TILE + row;
+				__m128i		start[2];
 
-				_mm256_store_si256((__m256i *) (slab->start + at), _mm256_mullo_epi32(sum[h], factor));
-				_mm256_store_ps(slab->sum + at, _mm256_cvtepi32_ps(sum[h]));
+				starts_of_rows(halves, zero_point, q + row * L3_ACT_GROUP, start);
+				for (int h = 0; h < n_parts; h++)
+					_mm_store_si128((__m128i *) (slab->start + in_slab + h * L3_ACT_TILE + row), start[h]);
 			}
-		}
-		if (l3_type_bits(type) < 8)
-			continue;
-		for (int row = 0; row < args->n_rows; row++)
-		{
-			int			at = g * L3_ACT_TILE + row;
+		if (l3_type_has_add(type))
+			for (int row = 0; row < args->n_rows; row += 8)
+			{
+				__m256i		sum[2];
 
-			store_words(_mm256_loadu_si256((const __m256i *) (args->xq + (size_t) at * L3_ACT_GROUP)),
-						slab->words[at]);
-		}
+				sums_of_rows(halves, sum16 + (g * L3_ACT_TILE + row) * 2, sum);
+				for (int h = 0; h < n_parts; h++)
+					_mm256_store_ps(slab->sum + in_slab + h * L3_ACT_TILE + row, _mm256_cvtepi32_ps(sum[h]));
+			}
+		if (l3_type_bits(type) == 8)
+			for (int row = 0; row < args->n_rows; row++)
+				store_words(_mm256_loadu_si256((const __m256i *) (q + row * L3_ACT_GROUP)),
+							slab->words[g * L3_ACT_TILE + row]);
 	}
 }
 
-static void
+TARGET2 static void
 store_tile(const float *acc, int n_rows, int n_columns, float *out, size_t ldo, bool accumulate)
 {
 	for (int r = 0; r < n_rows; r++, out += ldo, acc += L3_PANEL)
-		for (int c = 0; c < n_columns; c++)
-			out[c] = accumulate ? out[c] + acc[c] : acc[c];
+		for (int c = 0; c < n_columns; c += 8)
+		{
+			__m256		v = _mm256_load_ps(acc + c);
+
+			if (accumulate)
+				v = _mm256_add_ps(load_lanes(out + c, n_columns - c), v);
+			store_lanes(out + c, v, n_columns - c);
+		}
 }
 
 /*
@@ -752,7 +771,8 @@ TARGET2 static void
 prepare_few(const L3Matrix *w, int zero_point, const L3Act *x, int m, FewRows *few, TileArgs *args)
 {
 	const int	n_groups = w->n_in / L3_ACT_GROUP;
-	const int	n_parts = l3_type_halves(w->type) ? 2 : 1;
+	const bool	halves = l3_type_halves(w->type);
+	const int	n_parts = halves ? 2 : 1;
 	const bool	in_words = l3_type_bits(w->type) == 8;
 	size_t		n = (size_t) n_groups * QUAD;
 	__m256i    *words = (__m256i *) (few + 1);
@@ -769,6 +789,9 @@ prepare_few(const L3Matrix *w, int zero_point, const L3Act *x, int m, FewRows *f
 	args->xscale = scale;
 	for (int g = 0; g < n_groups; g++)
 	{
+		__m128i		pairs[2];
+
+		starts_of_rows(halves, zero_point, x->q + (size_t) g * L3_ACT_TILE * L3_ACT_GROUP, pairs);
 		for (int row = 0; row < m; row++)
 		{
 			size_t		at = (size_t) g * L3_ACT_TILE + (size_t) row;
@@ -787,8 +810,9 @@ prepare_few(const L3Matrix *w, int zero_point, const L3Act *x, int m, FewRows *f
 			{
 				int32_t		part = n_parts == 2 ? sum16[h] : sum16[0] + sum16[1];
 
-				start[h * m + row] = part * -zero_point;
+				start[h * m + row] = in_words ? part * -zero_point : _mm_cvtsi128_si32(pairs[h]);
 				sum[h * m + row] = (float) part;
+				pairs[h] = _mm_srli_si128(pairs[h], sizeof(int32_t));
 			}
 		}
 		start += n_parts * m;

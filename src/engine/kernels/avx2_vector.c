@@ -20,12 +20,12 @@ rms_norm(float *y, const float *x, const float *weight, int n, float eps)
 
 	for (int i = 0; i < n; i += 16)
 	{
-		__m256		a = _mm256_maskload_ps(x + i, first_lanes(n - i));
+		__m256		a = load_lanes(x + i, n - i);
 
 		chain[0] = _mm256_fmadd_ps(a, a, chain[0]);
 		if (i + 8 < n)
 		{
-			__m256		b = _mm256_maskload_ps(x + i + 8, first_lanes(n - i - 8));
+			__m256		b = load_lanes(x + i + 8, n - i - 8);
 
 			chain[1] = _mm256_fmadd_ps(b, b, chain[1]);
 		}
@@ -33,10 +33,9 @@ rms_norm(float *y, const float *x, const float *weight, int n, float eps)
 	scale = _mm256_set1_ps(1.0f / sqrtf(sum8_tree(_mm256_add_ps(chain[0], chain[1])) / (float) n + eps));
 	for (int i = 0; i < n; i += 8)
 	{
-		__m256i		mask = first_lanes(n - i);
-		__m256		v = _mm256_mul_ps(_mm256_maskload_ps(x + i, mask), scale);
+		__m256		v = _mm256_mul_ps(load_lanes(x + i, n - i), scale);
 
-		_mm256_maskstore_ps(y + i, mask, _mm256_mul_ps(v, _mm256_maskload_ps(weight + i, mask)));
+		store_lanes(y + i, _mm256_mul_ps(v, load_lanes(weight + i, n - i)), n - i);
 	}
 }
 
@@ -51,23 +50,18 @@ rope(float *x, int n_heads, int head_dim, int rope_dim, const float *cosine,
 	{
 		for (int i = 0; i < rope_dim; i += 8)
 		{
-			__m256i		mask = first_lanes(rope_dim - i);
 			int			n_pairs = (rope_dim - i) / 2 < 4 ? (rope_dim - i) / 2 : 4;
 			__m256i		pairs = first_lanes(n_pairs);
-			__m256		v = _mm256_maskload_ps(x + i, mask);
+			__m256		v = load_lanes(x + i, rope_dim - i);
 			__m256		c = _mm256_permutevar8x32_ps(_mm256_maskload_ps(cosine + i / 2, pairs), twice);
 			__m256		s = _mm256_permutevar8x32_ps(_mm256_maskload_ps(sine + i / 2, pairs), twice);
 
 			/* even lanes: a c - b s; odd lanes: b c + a s */
 			v = _mm256_fmaddsub_ps(v, c, _mm256_mul_ps(_mm256_permute_ps(v, 0xB1), s));
-			_mm256_maskstore_ps(x + i, mask, _mm256_mul_ps(v, factor));
+			store_lanes(x + i, _mm256_mul_ps(v, factor), rope_dim - i);
 		}
 		for (int i = rope_dim; i < head_dim; i += 8)
-		{
-			__m256i		mask = first_lanes(head_dim - i);
-
-			_mm256_maskstore_ps(x + i, mask, _mm256_mul_ps(_mm256_maskload_ps(x + i, mask), factor));
-		}
+			store_lanes(x + i, _mm256_mul_ps(load_lanes(x + i, head_dim - i), factor), head_dim - i);
 	}
 }
 
@@ -78,12 +72,11 @@ swiglu(float *gate, const float *up, int n)
 
 	for (int i = 0; i < n; i += 8)
 	{
-		__m256i		mask = first_lanes(n - i);
-		__m256		g = _mm256_maskload_ps(gate + i, mask);
+		__m256		g = load_lanes(gate + i, n - i);
 		__m256		e = exp8(_mm256_xor_ps(g, _mm256_set1_ps(-0.0f)));
 		__m256		silu = _mm256_div_ps(g, _mm256_add_ps(one, e));
 
-		_mm256_maskstore_ps(gate + i, mask, _mm256_mul_ps(silu, _mm256_maskload_ps(up + i, mask)));
+		store_lanes(gate + i, _mm256_mul_ps(silu, load_lanes(up + i, n - i)), n - i);
 	}
 }
 

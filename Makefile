@@ -76,7 +76,7 @@ DOCS = README.md
 # BASE is in both shared objects; RUN (compute, threads, OpenBLAS) only in the
 # engine worker's.
 ENGINE_RUN_SRCS = $(filter-out %/cpu.c,$(wildcard src/engine/kernels/*.c)) \
-	$(addprefix src/engine/,$(addsuffix .c,pool kv forward sampler scheduler answer lookup score \
+	$(addprefix src/engine/,$(addsuffix .c,pool kv attention forward sampler scheduler answer lookup score \
 	model request labels stops admission trie automaton automaton_build mask constrain))
 ENGINE_BASE_SRCS = $(filter-out $(ENGINE_RUN_SRCS),$(wildcard src/engine/*.c)) \
 	src/engine/kernels/cpu.c

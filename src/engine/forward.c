@@ -24,7 +24,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "forward.h"
+#include "attention.h"
 
 #include <math.h>
 #include <string.h>
@@ -72,6 +72,8 @@ typedef struct Step
 	int			panels_per_task;
 	int			m;				/* rows that the step goes on with */
 	int			m_prefill;
+
+	L3Attention attention;
 
 	int			first_out;		/* of the group of logits rows */
 } Step;
@@ -350,70 +352,13 @@ swiglu_task(void *ctx, int task, int thread)
  * ----------------------------------------------------------------
  */
 
-/* Tiles of up to L3_ATTN_MAX_ROWS (token, query head) pairs that share a KV head. */
-static int
-span_tiles(const L3Hparams *hp, const L3Span *span)
-{
-	return tasks_for(span->n_kept * (int) (hp->n_heads / hp->n_kv_heads), L3_ATTN_MAX_ROWS);
-}
-
-static const L3Span *
-span_of_tile(const L3Batch *batch, int tile)
-{
-	int			low = 0;
-	int			high = batch->n_spans - 1;
-
-	while (low < high)
-	{
-		int			middle = (low + high + 1) / 2;
-
-		if (batch->spans[middle].first_tile <= tile)
-			low = middle;
-		else
-			high = middle - 1;
-	}
-	return &batch->spans[low];
-}
-
-/* attended = softmax(q k / sqrt(head_dim)) v, for one tile of one KV head */
+/* attended = softmax(q k / sqrt(head_dim)) v */
 static void
 attend_task(void *ctx, int task, int thread)
 {
 	Step	   *step = ctx;
-	const L3Workspace *ws = step->ws;
-	const L3Hparams *hp = step->hp;
-	const L3Span *span = span_of_tile(step->batch, task += step->first_task);
-	int			group = (int) (hp->n_heads / hp->n_kv_heads);
-	int			n_tiles = span_tiles(hp, span);
-	int			head = (task - span->first_tile) / n_tiles;
-	int			pair0 = (task - span->first_tile) % n_tiles * L3_ATTN_MAX_ROWS;
-	const void **k_blocks = ws->k_blocks + (size_t) thread * ws->max_blocks;
-	const void **v_blocks = ws->v_blocks + (size_t) thread * ws->max_blocks;
-	int			n_keys = 0;
-	L3AttendArgs args;
 
-	args.kv_type = step->kv->type;
-	args.head_dim = (int) hp->head_dim;
-	args.value_dim = (int) hp->value_dim;
-	args.n_rows = l3_smaller(L3_ATTN_MAX_ROWS, span->n_kept * group - pair0);
-	for (int i = 0; i < args.n_rows; i++)
-	{
-		size_t		row = (size_t) span->first_kept + (pair0 + i) / group;
-		size_t		query_head = (size_t) head * group + (pair0 + i) % group;
-
-		n_keys = ws->row_positions[row] + 1;	/* rises with i */
-		args.n_keys[i] = n_keys;
-		args.q[i] = ws->q + (row * hp->n_heads + query_head) * hp->head_dim;
-		args.out[i] = ws->attended + (row * hp->n_heads + query_head) * hp->value_dim;
-	}
-	for (int b = 0; b * L3_KV_BLOCK < n_keys; b++)
-	{
-		k_blocks[b] = l3_kv_key_tile(step->kv, span->blocks[b], step->layer, head);
-		v_blocks[b] = l3_kv_value_tile(step->kv, span->blocks[b], step->layer, head);
-	}
-	args.k_blocks = k_blocks;
-	args.v_blocks = v_blocks;
-	step->kernels->attend(&args);
+	l3_attention_task(&step->attention, step->layer, step->first_task + task, thread);
 }
 
 static bool
@@ -421,17 +366,11 @@ run_attention(Step *step)
 {
 	const L3Batch *batch = step->batch;
 	L3Pace	   *pace = &step->runner->attend_pace;
-	int			n_tasks = 0;
+	int			n_tasks = step->attention.n_tasks;
 	double		work = 0;
 
-	for (int s = 0; s < batch->n_spans; s++)
-	{
-		L3Span	   *span = &batch->spans[s];
-
-		span->first_tile = n_tasks;
-		n_tasks += span_tiles(step->hp, span) * (int) step->hp->n_kv_heads;
+	for (const L3Span *span = batch->spans; span < batch->spans + batch->n_spans; span++)
 		work += (double) span->n_kept * (span->position + span->n);
-	}
 	work *= (double) step->hp->n_heads * step->hp->head_dim;
 	return run_long_phase(step, attend_task, n_tasks, pieces_for(pace, work, n_tasks), work, pace);
 }
@@ -539,6 +478,7 @@ keep_wanted_rows(Step *step)
 		span->n_kept = n - span->first_kept;
 	}
 	step->m = n;
+	l3_attention_plan(&step->attention, l3_pool_threads(step->runner->pool));
 }
 
 /* The same where only wanted rows go on: k and v of all rows, q of these. */
@@ -712,6 +652,7 @@ list_rows(Step *step)
 			step->ws->row_places[span->row + i] = span->row + i;
 		}
 	}
+	l3_attention_plan(&step->attention, l3_pool_threads(step->runner->pool));
 }
 
 bool
@@ -726,7 +667,10 @@ l3_forward(L3Runner *runner, const L3Weights *weights, const L3KvPool *kv, const
 		.kv = kv,
 		.batch = batch,
 		.m = batch->n_rows,
-		.m_prefill = batch->n_prefill
+		.m_prefill = batch->n_prefill,
+		.attention = {
+			.kernels = runner->kernels, .hp = &weights->hp, .ws = &runner->ws, .kv = kv, .batch = batch
+		}
 	};
 
 	/* x = embedding of each row's token */

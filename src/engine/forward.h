@@ -43,9 +43,12 @@ typedef struct L3Span
 	int32_t		position;		/* of tokens[0] */
 	int32_t		n;
 	int32_t		row;			/* of tokens[0], in the step */
-	int32_t		first_tile;		/* forward's: its first attention task */
 	int32_t		first_kept;		/* forward's: its rows in the running layer, */
 	int32_t		n_kept;			/* of the last one only wanted rows */
+	int32_t		first_task;		/* attention's: its first task, */
+	int32_t		n_quads;		/* the fours of rows in its tasks; 0: another's have them, */
+	int32_t		next_together;	/* the next span that is in its tasks, or -1, */
+	int32_t		n_shared;		/* and the positions that all of these begin with */
 	void	   *owner;			/* the caller's */
 	int32_t		part;			/* the caller's */
 } L3Span;

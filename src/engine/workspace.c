@@ -108,8 +108,8 @@ l3_workspace_lay_out(const L3Hparams *hp, const L3EngineOptions *options, size_t
 	ws->logits = take(ws, (size_t) L3_LOGITS_ROWS * hp->n_vocab * f);
 
 	ws->scratch = take(ws, threads * ws->scratch_bytes);
-	ws->k_blocks = take(ws, threads * blocks * sizeof(void *));
-	ws->v_blocks = take(ws, threads * blocks * sizeof(void *));
+	ws->k_blocks = take(ws, threads * L3_ATTN_MAX_PARTS * blocks * sizeof(void *));
+	ws->v_blocks = take(ws, threads * L3_ATTN_MAX_PARTS * blocks * sizeof(void *));
 	ws->candidates = take(ws, threads * hp->n_vocab * sizeof(L3Candidate));
 	return ws->bytes;
 }

@@ -67,8 +67,8 @@ typedef struct L3Workspace
 
 	/* of thread t */
 	uint8_t    *scratch;		/* (n_threads, scratch_bytes) for matmuls */
-	const void **k_blocks;		/* (n_threads, max_blocks) */
-	const void **v_blocks;		/* (n_threads, max_blocks) */
+	const void **k_blocks;		/* (n_threads, L3_ATTN_MAX_PARTS, max_blocks) */
+	const void **v_blocks;		/* (n_threads, L3_ATTN_MAX_PARTS, max_blocks) */
 	L3Candidate *candidates;	/* (n_threads, n_vocab) for the sampler */
 } L3Workspace;
 

@@ -187,6 +187,15 @@ attend_double(const Cache *cache, const float *q, int n_keys, double *out)
 	return max_value * (exp(2 * score_error) - 1 + (n_keys + 24) * 0x1p-23);
 }
 
+static L3AttendPart
+part_of(int n_rows, void *const *k_blocks, void *const *v_blocks)
+{
+	return (L3AttendPart)
+	{
+		n_rows, (const void *const *) k_blocks, (const void *const *) v_blocks
+	};
+}
+
 static void
 check_attend_shape(const L3Kernels *kernels, L3KvType type, int head_dim, int value_dim)
 {
@@ -206,8 +215,8 @@ check_attend_shape(const L3Kernels *kernels, L3KvType type, int head_dim, int va
 
 	for (int n_rows = 1; n_rows <= L3_ATTN_MAX_ROWS; n_rows++)
 	{
-		L3AttendArgs args = {type, head_dim, value_dim, n_rows, {0}, {0}, {0},
-			(const void *const *) cache.k_blocks, (const void *const *) cache.v_blocks};
+		L3AttendArgs args = {.kv_type = type, .head_dim = head_dim, .value_dim = value_dim,
+			.n_rows = n_rows, .n_parts = 1, .parts = {part_of(n_rows, cache.k_blocks, cache.v_blocks)}};
 		/* Consecutive tokens, as in a prompt, or any lengths. */
 		int			start = (int) (random_u32() % (unsigned) n_total);
 
@@ -242,8 +251,7 @@ check_attend_shape(const L3Kernels *kernels, L3KvType type, int head_dim, int va
 			one.q[0] = args.q[r];
 			one.n_keys[0] = args.n_keys[r];
 			one.out[0] = alone;
-			one.k_blocks = (const void *const *) blocks[0];
-			one.v_blocks = (const void *const *) blocks[1];
+			one.parts[0] = part_of(1, blocks[0], blocks[1]);
 			kernels->attend(&one);
 			independent = independent && same_bits(alone, args.out[r], value_dim);
 			inside = inside && is_poison(alone + value_dim);
@@ -262,6 +270,95 @@ check_attend_shape(const L3Kernels *kernels, L3KvType type, int head_dim, int va
 	free_cache(&cache);
 }
 
+/*
+ * Rows of several sequences that begin with the same blocks: each as alone, and no
+ * block of theirs touched that another sequence has, too.
+ */
+static void
+check_attend_parts(const L3Kernels *kernels, L3KvType type, int head_dim, int value_dim)
+{
+	Cache		caches[L3_ATTN_MAX_PARTS];
+	float	   *q = malloc((size_t) L3_ATTN_MAX_ROWS * head_dim * sizeof(float));
+	float	   *out = malloc((size_t) (L3_ATTN_MAX_ROWS * value_dim + 1) * sizeof(float));
+	float	   *alone = malloc((size_t) value_dim * sizeof(float));
+	bool		same = true;
+	bool		inside = true;
+
+	for (int p = 0; p < L3_ATTN_MAX_PARTS; p++)
+		caches[p] = random_cache(kernels, type, head_dim, value_dim, MAX_KEYS);
+	for (int i = 0; i < L3_ATTN_MAX_ROWS * head_dim; i++)
+		q[i] = random_normal() * 3 / sqrtf((float) head_dim);
+
+	for (int trial = 0; trial < 24; trial++)
+	{
+		int			n_shared = trial % 4 * L3_ATTN_SPLIT;
+		int			n_shared_blocks = n_shared / L3_KV_BLOCK;
+		void	   *blocks[L3_ATTN_MAX_PARTS][2][MAX_BLOCKS];
+		int			part_of_row[L3_ATTN_MAX_ROWS];
+		int			room = L3_ATTN_MAX_PARTS;
+		L3AttendArgs args = {.kv_type = type, .head_dim = head_dim, .value_dim = value_dim,
+		.n_shared = n_shared};
+
+		while (room > 0 && (args.n_parts < 2 || random_u32() % 8 > 0))
+		{
+			int			p = args.n_parts++;
+			/* the second part must find room */
+			int			n_quads = 1 + (int) (random_u32() % (unsigned) (p == 0 ? room - 1 : room));
+			int			n_rows = n_quads * L3_ATTN_QUAD - (int) (random_u32() % L3_ATTN_QUAD);
+
+			room -= n_quads;
+			for (int b = 0; b < MAX_BLOCKS; b++)
+			{
+				bool		others = p > 0 && b < n_shared_blocks;
+
+				blocks[p][0][b] = others ? NULL : caches[p].k_blocks[b];
+				blocks[p][1][b] = others ? NULL : caches[p].v_blocks[b];
+			}
+			args.parts[p] = part_of(n_rows, blocks[p][0], blocks[p][1]);
+			for (int r = args.n_rows; r < args.n_rows + n_rows; r++)
+			{
+				int			least = n_shared > 0 ? n_shared : 1;
+
+				part_of_row[r] = p;
+				args.n_keys[r] = least + (int) (random_u32() % (unsigned) (MAX_KEYS - least + 1));
+				args.q[r] = q + r * head_dim;
+				args.out[r] = out + r * value_dim;
+			}
+			args.n_rows += n_rows;
+		}
+		poison(out, (size_t) L3_ATTN_MAX_ROWS * value_dim + 1);
+		kernels->attend(&args);
+		inside = inside && is_poison(out + args.n_rows * value_dim);
+
+		for (int r = 0; r < args.n_rows; r++)
+		{
+			void	   *whole[2][MAX_BLOCKS];
+			L3AttendArgs one = {.kv_type = type, .head_dim = head_dim, .value_dim = value_dim,
+				.n_rows = 1, .q = {args.q[r]}, .n_keys = {args.n_keys[r]}, .out = {alone}, .n_parts = 1,
+			.parts = {part_of(1, whole[0], whole[1])}};
+
+			for (int b = 0; b < MAX_BLOCKS; b++)
+			{
+				const Cache *cache = &caches[b < n_shared_blocks ? 0 : part_of_row[r]];
+
+				whole[0][b] = cache->k_blocks[b];
+				whole[1][b] = cache->v_blocks[b];
+			}
+			kernels->attend(&one);
+			same = same && same_bits(alone, args.out[r], value_dim);
+		}
+	}
+	tap_ok(same, "%s attend %s %d/%d: rows of several sequences as alone", l3_cpu_name(kernels->features),
+		   kv_type_names[type], head_dim, value_dim);
+	tap_ok(inside, "%s attend %s %d/%d: writes the rows of several sequences only",
+		   l3_cpu_name(kernels->features), kv_type_names[type], head_dim, value_dim);
+	free(alone);
+	free(out);
+	free(q);
+	for (int p = 0; p < L3_ATTN_MAX_PARTS; p++)
+		free_cache(&caches[p]);
+}
+
 /* Rows of many lengths over Q8_0 blocks, and over the same numbers as floats. */
 static void
 check_q8_0_as_float(const L3Kernels *kernels, int head_dim, int value_dim)
@@ -271,8 +368,9 @@ check_q8_0_as_float(const L3Kernels *kernels, int head_dim, int value_dim)
 	void	   *v_blocks[MAX_BLOCKS];
 	float	   *q = malloc((size_t) L3_ATTN_MAX_ROWS * head_dim * sizeof(float));
 	float	   *out = malloc((size_t) L3_ATTN_MAX_ROWS * value_dim * 2 * sizeof(float));
-	L3AttendArgs args = {L3_KV_Q8_0, head_dim, value_dim, L3_ATTN_MAX_ROWS, {0}, {0}, {0},
-		(const void *const *) cache.k_blocks, (const void *const *) cache.v_blocks};
+	L3AttendArgs args = {.kv_type = L3_KV_Q8_0, .head_dim = head_dim, .value_dim = value_dim,
+		.n_rows = L3_ATTN_MAX_ROWS, .n_parts = 1,
+	.parts = {part_of(L3_ATTN_MAX_ROWS, cache.k_blocks, cache.v_blocks)}};
 	L3AttendArgs floats = args;
 
 	for (int b = 0; b < MAX_BLOCKS; b++)
@@ -298,8 +396,7 @@ check_q8_0_as_float(const L3Kernels *kernels, int head_dim, int value_dim)
 		floats.out[r] = out + (size_t) (L3_ATTN_MAX_ROWS + r) * value_dim;
 	}
 	floats.kv_type = L3_KV_F32;
-	floats.k_blocks = (const void *const *) k_blocks;
-	floats.v_blocks = (const void *const *) v_blocks;
+	floats.parts[0] = part_of(L3_ATTN_MAX_ROWS, k_blocks, v_blocks);
 	kernels->attend(&args);
 	kernels->attend(&floats);
 	tap_ok(same_bits(args.out[0], floats.out[0], L3_ATTN_MAX_ROWS * value_dim),
@@ -347,7 +444,10 @@ check_attention(const L3Kernels *kernels)
 
 	for (int type = 0; type < L3_N_KV_TYPES; type++)
 		for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++)
+		{
 			check_attend_shape(kernels, (L3KvType) type, shapes[i][0], shapes[i][1]);
+			check_attend_parts(kernels, (L3KvType) type, shapes[i][0], shapes[i][1]);
+		}
 	for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++)
 		check_q8_0_as_float(kernels, shapes[i][0], shapes[i][1]);
 	check_q8_0_not_finite(kernels);

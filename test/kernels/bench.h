@@ -276,16 +276,20 @@ bench_type(const L3Kernels *kernels, L3PackedType type, L3Pool *const pools[BENC
 	free((void *) w.data);
 }
 
-/* One KV head's 16 rows (4 heads of 4 tokens) over 1024 positions, and 1 token. */
+/*
+ * One KV head's rows (4 heads of each token of each sequence) over 1024 positions,
+ * which the sequences share but for the last 64.
+ */
 static void
-bench_attend(const L3Kernels *kernels, L3KvType type, int n_tokens)
+bench_attend(const L3Kernels *kernels, L3KvType type, int n_sequences, int n_tokens)
 {
 	enum
 	{
 		HEADS = 4, DIM = 64, KEYS = 1024, BLOCKS = KEYS / L3_KV_BLOCK
 	};
 	size_t		tile = L3_KV_BLOCK * l3_kv_head_bytes(type, DIM);
-	L3AttendArgs args = {type, DIM, DIM, HEADS * n_tokens, {0}, {0}, {0}, NULL, NULL};
+	L3AttendArgs args = {.kv_type = type, .head_dim = DIM, .value_dim = DIM, .n_rows = HEADS * n_sequences * n_tokens,
+		.n_parts = n_sequences, .n_shared = KEYS - L3_ATTN_SPLIT};
 	const void *k_blocks[BLOCKS];
 	const void *v_blocks[BLOCKS];
 	uint8_t    *kv = aligned_bytes(2 * BLOCKS * tile);
@@ -312,10 +316,10 @@ bench_attend(const L3Kernels *kernels, L3KvType type, int n_tokens)
 	{
 		args.q[r] = q + r * DIM;
 		args.out[r] = q + (L3_ATTN_MAX_ROWS + r) * DIM;
-		args.n_keys[r] = KEYS - n_tokens + 1 + r / HEADS;
+		args.n_keys[r] = KEYS - n_tokens + 1 + r / HEADS % n_tokens;
 	}
-	args.k_blocks = k_blocks;
-	args.v_blocks = v_blocks;
+	for (int p = 0; p < n_sequences; p++)
+		args.parts[p] = (L3AttendPart) {HEADS * n_tokens, k_blocks, v_blocks};
 	for (int i = 0; i < 200; i++)
 	{
 		double		t = seconds();
@@ -324,8 +328,8 @@ bench_attend(const L3Kernels *kernels, L3KvType type, int n_tokens)
 		t = seconds() - t;
 		best = t < best ? t : best;
 	}
-	printf("%-10s attend %s 4 heads of %d, %d tokens, %d keys: %.1f us, %.1f GFLOPS\n",
-		   l3_cpu_name(kernels->features), kv_type_names[type], DIM, n_tokens, KEYS, best * 1e6,
+	printf("%-10s attend %s 4 heads of %d, %d tokens of %d sequences, %d keys: %.1f us, %.1f GFLOPS\n",
+		   l3_cpu_name(kernels->features), kv_type_names[type], DIM, n_tokens, n_sequences, KEYS, best * 1e6,
 		   4.0 * args.n_rows * KEYS * DIM / best * 1e-9);
 	free(q);
 	free(kv);
@@ -362,8 +366,9 @@ bench(const char *only)
 			bench_type(&kernels, (L3PackedType) type, pools);
 		for (int type = 0; type < L3_N_KV_TYPES; type++)
 		{
-			bench_attend(&kernels, (L3KvType) type, 1);
-			bench_attend(&kernels, (L3KvType) type, 4);
+			bench_attend(&kernels, (L3KvType) type, 1, 1);
+			bench_attend(&kernels, (L3KvType) type, 1, 4);
+			bench_attend(&kernels, (L3KvType) type, 8, 1);
 		}
 	}
 	for (int t = 0; t < BENCH_THREADS; t++)

@@ -129,12 +129,13 @@ add_keys(const L3KvType type, const int R, const float *const q[QUAD], const voi
  * not NULL.
  */
 TARGET2 INLINE void
-add_values(const L3KvType type, const int R, const L3AttendArgs *args, const float *const p[QUAD],
-		   int block0, int j0, int j1, int d, int n, float *kept, __m256 sum[QUAD][2])
+add_values(const L3KvType type, const int R, const L3AttendArgs *args, const L3AttendPart *part,
+		   const float *const p[QUAD], int block0, int j0, int j1, int d, int n, float *kept,
+		   __m256 sum[QUAD][2])
 {
 	for (int j = j0; j < j1; j++)
 	{
-		const void *v = args->v_blocks[block0 + j / L3_KV_BLOCK];
+		const void *v = part->v_blocks[block0 + j / L3_KV_BLOCK];
 		size_t		at = (size_t) (j % L3_KV_BLOCK) * args->value_dim + d;
 		__m256		scale = value_scale(type, v, args->value_dim, j % L3_KV_BLOCK, d);
 		__m256		a = kv_load(type, v, at, n, scale);
@@ -281,8 +282,9 @@ quad_softmax(const int R, Quad *quad, int first, SplitRows *rows)
  * values of a split, of whose positions n_positions are there.
  */
 TARGET2 INLINE void
-split_values(const L3KvType type, const int R, const bool several, const L3AttendArgs *args, Quad *quads,
-			 int n_quads, const SplitRows *rows, int block0, int n_positions, bool first, int d, int n, float *kept)
+split_values(const L3KvType type, const int R, const bool several, const L3AttendArgs *args,
+			 const L3AttendPart *part, Quad *quads, int n_quads, const SplitRows *rows, int block0,
+			 int n_positions, bool first, int d, int n, float *kept)
 {
 	for (int i = 0; i < n_quads; i++)
 	{
@@ -305,10 +307,10 @@ split_values(const L3KvType type, const int R, const bool several, const L3Atten
 			add_kept(R, p, kept, common, sum);
 		else
 		{
-			add_values(type, R, args, p, block0, 0, common, d, n, several ? kept : NULL, sum);
+			add_values(type, R, args, part, p, block0, 0, common, d, n, several ? kept : NULL, sum);
 			/* What other quads see. */
 			if (several)
-				add_values(type, 0, args, p, block0, common, n_positions, d, n, kept, sum);
+				add_values(type, 0, args, part, p, block0, common, n_positions, d, n, kept, sum);
 		}
 		UNROLL
 		for (int r = 0; r < R; r++)
@@ -317,7 +319,7 @@ split_values(const L3KvType type, const int R, const bool several, const L3Atten
 
 			/* What only this row sees. */
 			if (rows[i].n_seen[r] > common)
-				add_values(type, 1, args, one, block0, common, rows[i].n_seen[r], d, n, NULL, &sum[r]);
+				add_values(type, 1, args, part, one, block0, common, rows[i].n_seen[r], d, n, NULL, &sum[r]);
 		}
 		/* Copies of the last row were loaded before it is stored. */
 		UNROLL
@@ -330,34 +332,49 @@ split_values(const L3KvType type, const int R, const bool several, const L3Atten
 	}
 }
 
-/* several: there are several quads, and the first keeps what it converts for the others. */
+/* Converted keys and values that the first of several quads leaves to the others. */
+typedef struct Kept
+{
+	float		keys[L3_MAX_HEAD_DIM * L3_KV_BLOCK] __attribute__((aligned(64)));
+	float		values[L3_ATTN_SPLIT * 16] __attribute__((aligned(64)));
+} Kept;
+
+/* A split that begins at first, of n_keys positions of the part. */
+TARGET2 INLINE void
+attend_split(const L3KvType type, const int R, const bool several, const L3AttendArgs *args,
+			 const L3AttendPart *part, Quad *quads, int n_quads, int first, int n_keys, Kept *kept)
+{
+	int			whole = args->value_dim / 16 * 16;
+	int			block0 = first / L3_KV_BLOCK;
+	int			n = n_keys - first < L3_ATTN_SPLIT ? n_keys - first : L3_ATTN_SPLIT;
+	SplitRows	rows[MAX_QUADS] = {0};
+
+	for (int j = 0; j < n; j += L3_KV_BLOCK)
+		for (int i = 0; i < n_quads; i++)
+			block_scores(type, R, several, part->k_blocks[block0 + j / L3_KV_BLOCK], args->head_dim,
+						 i == 0, kept->keys, &quads[i], j);
+	for (int i = 0; i < n_quads; i++)
+		quad_softmax(R, &quads[i], first, &rows[i]);
+	for (int d = 0; d < whole; d += 16)
+		split_values(type, R, several, args, part, quads, n_quads, rows, block0, n, first == 0, d, 16,
+					 kept->values);
+	if (whole < args->value_dim)
+		split_values(type, R, several, args, part, quads, n_quads, rows, block0, n, first == 0, whole,
+					 args->value_dim - whole, kept->values);
+}
+
+/* several: there are several quads. */
 TARGET2 INLINE void
 attend_rows(const L3KvType type, const int R, const bool several, const L3AttendArgs *args, Quad *quads,
-			int n_quads, int n_keys)
+			int n_quads, int n_together)
 {
-	float		kept_keys[L3_MAX_HEAD_DIM * L3_KV_BLOCK] __attribute__((aligned(64)));
-	float		kept_values[L3_ATTN_SPLIT * 16] __attribute__((aligned(64)));
-	int			whole = args->value_dim / 16 * 16;
+	Kept		kept;
 
-	for (int first = 0; first < n_keys; first += L3_ATTN_SPLIT)
-	{
-		int			block0 = first / L3_KV_BLOCK;
-		int			n = n_keys - first < L3_ATTN_SPLIT ? n_keys - first : L3_ATTN_SPLIT;
-		SplitRows	rows[MAX_QUADS] = {0};
-
-		for (int j = 0; j < n; j += L3_KV_BLOCK)
-			for (int i = 0; i < n_quads; i++)
-				block_scores(type, R, several, args->k_blocks[block0 + j / L3_KV_BLOCK], args->head_dim,
-							 i == 0, kept_keys, &quads[i], j);
-		for (int i = 0; i < n_quads; i++)
-			quad_softmax(R, &quads[i], first, &rows[i]);
-		for (int d = 0; d < whole; d += 16)
-			split_values(type, R, several, args, quads, n_quads, rows, block0, n, first == 0, d, 16,
-						 kept_values);
-		if (whole < args->value_dim)
-			split_values(type, R, several, args, quads, n_quads, rows, block0, n, first == 0, whole,
-						 args->value_dim - whole, kept_values);
-	}
+	for (int first = 0; first < n_together; first += L3_ATTN_SPLIT)
+		attend_split(type, R, several, args, args->parts, quads, n_quads, first, n_together, &kept);
+	for (int i = 0; several && i < n_quads; i++)
+		for (int first = n_together; first < quads[i].longest; first += L3_ATTN_SPLIT)
+			attend_split(type, R, false, args, quads[i].part, &quads[i], 1, first, quads[i].longest, &kept);
 	for (int i = 0; i < n_quads; i++)
 		for (int r = 0; r < quads[i].n_rows; r++)
 			for (int d = 0; d < args->value_dim; d += 8)
@@ -370,48 +387,48 @@ attend_rows(const L3KvType type, const int R, const bool several, const L3Attend
 }
 
 TARGET2 static void
-attend_f16_1(const L3AttendArgs *args, Quad *quads, int n_quads, int n_keys)
+attend_f16_1(const L3AttendArgs *args, Quad *quads, int n_quads, int n_together)
 {
-	attend_rows(L3_KV_F16, 1, false, args, quads, n_quads, n_keys);
+	attend_rows(L3_KV_F16, 1, false, args, quads, n_quads, n_together);
 }
 
 TARGET2 static void
-attend_f16_4(const L3AttendArgs *args, Quad *quads, int n_quads, int n_keys)
+attend_f16_4(const L3AttendArgs *args, Quad *quads, int n_quads, int n_together)
 {
 	if (n_quads > 1)
-		attend_rows(L3_KV_F16, QUAD, true, args, quads, n_quads, n_keys);
+		attend_rows(L3_KV_F16, QUAD, true, args, quads, n_quads, n_together);
 	else
-		attend_rows(L3_KV_F16, QUAD, false, args, quads, n_quads, n_keys);
+		attend_rows(L3_KV_F16, QUAD, false, args, quads, n_quads, n_together);
 }
 
 TARGET2 static void
-attend_f32_1(const L3AttendArgs *args, Quad *quads, int n_quads, int n_keys)
+attend_f32_1(const L3AttendArgs *args, Quad *quads, int n_quads, int n_together)
 {
-	attend_rows(L3_KV_F32, 1, false, args, quads, n_quads, n_keys);
+	attend_rows(L3_KV_F32, 1, false, args, quads, n_quads, n_together);
 }
 
 TARGET2 static void
-attend_f32_4(const L3AttendArgs *args, Quad *quads, int n_quads, int n_keys)
+attend_f32_4(const L3AttendArgs *args, Quad *quads, int n_quads, int n_together)
 {
 	if (n_quads > 1)
-		attend_rows(L3_KV_F32, QUAD, true, args, quads, n_quads, n_keys);
+		attend_rows(L3_KV_F32, QUAD, true, args, quads, n_quads, n_together);
 	else
-		attend_rows(L3_KV_F32, QUAD, false, args, quads, n_quads, n_keys);
+		attend_rows(L3_KV_F32, QUAD, false, args, quads, n_quads, n_together);
 }
 
 TARGET2 static void
-attend_q8_0_1(const L3AttendArgs *args, Quad *quads, int n_quads, int n_keys)
+attend_q8_0_1(const L3AttendArgs *args, Quad *quads, int n_quads, int n_together)
 {
-	attend_rows(L3_KV_Q8_0, 1, false, args, quads, n_quads, n_keys);
+	attend_rows(L3_KV_Q8_0, 1, false, args, quads, n_quads, n_together);
 }
 
 TARGET2 static void
-attend_q8_0_4(const L3AttendArgs *args, Quad *quads, int n_quads, int n_keys)
+attend_q8_0_4(const L3AttendArgs *args, Quad *quads, int n_quads, int n_together)
 {
 	if (n_quads > 1)
-		attend_rows(L3_KV_Q8_0, QUAD, true, args, quads, n_quads, n_keys);
+		attend_rows(L3_KV_Q8_0, QUAD, true, args, quads, n_quads, n_together);
 	else
-		attend_rows(L3_KV_Q8_0, QUAD, false, args, quads, n_quads, n_keys);
+		attend_rows(L3_KV_Q8_0, QUAD, false, args, quads, n_quads, n_together);
 }
 
 static void

@@ -59,8 +59,8 @@ value_scale(L3KvType type, const void *v_block, int value_dim, int slot, int d)
 
 /* Scores of a split of 64 positions; those past the last block mean nothing. */
 TARGET512 INLINE void
-split_scores(const L3KvType type, const int R, const L3AttendArgs *args, int block0, int n_blocks,
-			 Quad *quad)
+split_scores(const L3KvType type, const int R, const L3AttendArgs *args, const L3AttendPart *part,
+			 int block0, int n_blocks, Quad *quad)
 {
 	const void *k[SPLIT_BLOCKS];
 	__m512		score[QUAD][SPLIT_BLOCKS];
@@ -68,7 +68,7 @@ split_scores(const L3KvType type, const int R, const L3AttendArgs *args, int blo
 	UNROLL
 	for (int b = 0; b < SPLIT_BLOCKS; b++)
 	{
-		k[b] = args->k_blocks[block0 + (b < n_blocks ? b : 0)];
+		k[b] = part->k_blocks[block0 + (b < n_blocks ? b : 0)];
 		UNROLL
 		for (int r = 0; r < R; r++)
 			score[r][b] = _mm512_setzero_ps();
@@ -138,12 +138,13 @@ split_softmax(Quad *quad, int r, int n, bool first)
 
 /* Positions j0 .. j1 - 1 of the split, 64 dimensions from d on, rows r0 .. r0 + R - 1. */
 TARGET512 INLINE void
-add_values(const L3KvType type, const int R, const L3AttendArgs *args, const Quad *quad, int r0,
-		   int block0, int j0, int j1, int d, const __mmask16 mask[4], __m512 sum[QUAD][4])
+add_values(const L3KvType type, const int R, const L3AttendArgs *args, const L3AttendPart *part,
+		   const Quad *quad, int r0, int block0, int j0, int j1, int d, const __mmask16 mask[4],
+		   __m512 sum[QUAD][4])
 {
 	for (int j = j0; j < j1; j++)
 	{
-		const void *v = args->v_blocks[block0 + j / L3_KV_BLOCK];
+		const void *v = part->v_blocks[block0 + j / L3_KV_BLOCK];
 		int			slot = j % L3_KV_BLOCK;
 		size_t		at = (size_t) slot * args->value_dim + d;
 		__m512		scale[2] = {
@@ -165,8 +166,8 @@ add_values(const L3KvType type, const int R, const L3AttendArgs *args, const Qua
 
 /* Shrink what the rows have and add the split's values. */
 TARGET512 INLINE void
-split_values(const L3KvType type, const int R, const L3AttendArgs *args, const Quad *quad,
-			 int block0, const int n[QUAD], const float shrink[QUAD], bool first)
+split_values(const L3KvType type, const int R, const L3AttendArgs *args, const L3AttendPart *part,
+			 const Quad *quad, int block0, const int n[QUAD], const float shrink[QUAD], bool first)
 {
 	int			common = n[0];
 
@@ -190,13 +191,13 @@ split_values(const L3KvType type, const int R, const L3AttendArgs *args, const Q
 					_mm512_mul_ps(_mm512_maskz_loadu_ps(mask[i], quad->out[r] + d + i * 16),
 								  _mm512_set1_ps(shrink[r]));
 		}
-		add_values(type, R, args, quad, 0, block0, 0, common, d, mask, sum);
+		add_values(type, R, args, part, quad, 0, block0, 0, common, d, mask, sum);
 		UNROLL
 		for (int r = 0; r < R; r++)
 		{
 			/* What only this row sees. */
 			if (n[r] > common)
-				add_values(type, 1, args, quad, r, block0, common, n[r], d, mask, &sum[r]);
+				add_values(type, 1, args, part, quad, r, block0, common, n[r], d, mask, &sum[r]);
 		}
 		/* Copies of the last row hold the same as it. */
 		UNROLL
@@ -210,30 +211,36 @@ split_values(const L3KvType type, const int R, const L3AttendArgs *args, const Q
 	}
 }
 
+/* A split that begins at first, of n_keys positions of the part. */
 TARGET512 INLINE void
-attend_split(const L3KvType type, const int R, const L3AttendArgs *args, Quad *quad, int first, int n_keys)
+attend_split(const L3KvType type, const int R, const L3AttendArgs *args, const L3AttendPart *part,
+			 Quad *quad, int first, int n_keys)
 {
 	int			block0 = first / L3_KV_BLOCK;
 	int			n_blocks = (n_keys - first + L3_KV_BLOCK - 1) / L3_KV_BLOCK;
 	int			n[QUAD];
 	float		shrink[QUAD];
 
-	split_scores(type, R, args, block0, n_blocks, quad);
+	split_scores(type, R, args, part, block0, n_blocks, quad);
 	for (int r = 0; r < R; r++)
 	{
 		n[r] = seen_in_split(quad, r, first);
 		/* A row whose keys ended before keeps what it has. */
 		shrink[r] = n[r] > 0 ? split_softmax(quad, r, n[r], first == 0) : 1;
 	}
-	split_values(type, R, args, quad, block0, n, shrink, first == 0);
+	split_values(type, R, args, part, quad, block0, n, shrink, first == 0);
 }
 
 TARGET512 INLINE void
-attend_rows(const L3KvType type, const int R, const L3AttendArgs *args, Quad *quads, int n_quads, int n_keys)
+attend_rows(const L3KvType type, const int R, const L3AttendArgs *args, Quad *quads, int n_quads,
+			int n_together)
 {
-	for (int first = 0; first < n_keys; first += L3_ATTN_SPLIT)
+	for (int first = 0; first < n_together; first += L3_ATTN_SPLIT)
 		for (int i = 0; i < n_quads; i++)
-			attend_split(type, R, args, &quads[i], first, n_keys);
+			attend_split(type, R, args, args->parts, &quads[i], first, n_together);
+	for (int i = 0; i < n_quads; i++)
+		for (int first = n_together; first < quads[i].longest; first += L3_ATTN_SPLIT)
+			attend_split(type, R, args, quads[i].part, &quads[i], first, quads[i].longest);
 	for (int i = 0; i < n_quads; i++)
 		for (int r = 0; r < quads[i].n_rows; r++)
 			for (int d = 0; d < args->value_dim; d += 16)
@@ -247,39 +254,39 @@ attend_rows(const L3KvType type, const int R, const L3AttendArgs *args, Quad *qu
 }
 
 TARGET512 static void
-attend_f16_1(const L3AttendArgs *args, Quad *quads, int n_quads, int n_keys)
+attend_f16_1(const L3AttendArgs *args, Quad *quads, int n_quads, int n_together)
 {
-	attend_rows(L3_KV_F16, 1, args, quads, n_quads, n_keys);
+	attend_rows(L3_KV_F16, 1, args, quads, n_quads, n_together);
 }
 
 TARGET512 static void
-attend_f16_4(const L3AttendArgs *args, Quad *quads, int n_quads, int n_keys)
+attend_f16_4(const L3AttendArgs *args, Quad *quads, int n_quads, int n_together)
 {
-	attend_rows(L3_KV_F16, QUAD, args, quads, n_quads, n_keys);
+	attend_rows(L3_KV_F16, QUAD, args, quads, n_quads, n_together);
 }
 
 TARGET512 static void
-attend_f32_1(const L3AttendArgs *args, Quad *quads, int n_quads, int n_keys)
+attend_f32_1(const L3AttendArgs *args, Quad *quads, int n_quads, int n_together)
 {
-	attend_rows(L3_KV_F32, 1, args, quads, n_quads, n_keys);
+	attend_rows(L3_KV_F32, 1, args, quads, n_quads, n_together);
 }
 
 TARGET512 static void
-attend_f32_4(const L3AttendArgs *args, Quad *quads, int n_quads, int n_keys)
+attend_f32_4(const L3AttendArgs *args, Quad *quads, int n_quads, int n_together)
 {
-	attend_rows(L3_KV_F32, QUAD, args, quads, n_quads, n_keys);
+	attend_rows(L3_KV_F32, QUAD, args, quads, n_quads, n_together);
 }
 
 TARGET512 static void
-attend_q8_0_1(const L3AttendArgs *args, Quad *quads, int n_quads, int n_keys)
+attend_q8_0_1(const L3AttendArgs *args, Quad *quads, int n_quads, int n_together)
 {
-	attend_rows(L3_KV_Q8_0, 1, args, quads, n_quads, n_keys);
+	attend_rows(L3_KV_Q8_0, 1, args, quads, n_quads, n_together);
 }
 
 TARGET512 static void
-attend_q8_0_4(const L3AttendArgs *args, Quad *quads, int n_quads, int n_keys)
+attend_q8_0_4(const L3AttendArgs *args, Quad *quads, int n_quads, int n_together)
 {
-	attend_rows(L3_KV_Q8_0, QUAD, args, quads, n_quads, n_keys);
+	attend_rows(L3_KV_Q8_0, QUAD, args, quads, n_quads, n_together);
 }
 
 static void

@@ -167,7 +167,8 @@ block_scores(const L3AttendArgs *args, const float *q, const void *k_block,
  * are neither read nor counted.
  */
 static void
-attend_split(const L3AttendArgs *args, int row, int first, float *max, float *sum)
+attend_split(const L3AttendArgs *args, const L3AttendPart *part, int row, int first, float *max,
+			 float *sum)
 {
 	float		scores[L3_ATTN_SPLIT];
 	int			n = args->n_keys[row] - first;
@@ -177,7 +178,7 @@ attend_split(const L3AttendArgs *args, int row, int first, float *max, float *su
 
 	n = n < L3_ATTN_SPLIT ? n : L3_ATTN_SPLIT;
 	for (int j = 0; j < n; j += L3_KV_BLOCK)
-		block_scores(args, args->q[row], args->k_blocks[(first + j) / L3_KV_BLOCK],
+		block_scores(args, args->q[row], part->k_blocks[(first + j) / L3_KV_BLOCK],
 					 scores + j);
 	for (int j = 0; j < n; j++)
 		new_max = scores[j] > new_max ? scores[j] : new_max;
@@ -191,7 +192,7 @@ attend_split(const L3AttendArgs *args, int row, int first, float *max, float *su
 		out[d] = first == 0 ? 0 : out[d] * shrink;
 	for (int j = 0; j < n; j++)
 	{
-		const void *v = args->v_blocks[(first + j) / L3_KV_BLOCK];
+		const void *v = part->v_blocks[(first + j) / L3_KV_BLOCK];
 		size_t		at = (size_t) (j % L3_KV_BLOCK) * args->value_dim;
 		size_t		group = (size_t) (j % L3_KV_BLOCK) * l3_kv_groups((size_t) args->value_dim);
 
@@ -207,13 +208,19 @@ attend_split(const L3AttendArgs *args, int row, int first, float *max, float *su
 static void
 attend(const L3AttendArgs *args)
 {
+	const L3AttendPart *part = args->parts;
+	int			part_end = part->n_rows;
+
 	for (int row = 0; row < args->n_rows; row++)
 	{
 		float		max = -INFINITY;
 		float		sum = 0;
 
+		if (row == part_end)
+			part_end += (++part)->n_rows;
 		for (int first = 0; first < args->n_keys[row]; first += L3_ATTN_SPLIT)
-			attend_split(args, row, first, &max, &sum);
+			attend_split(args, args->n_parts > 1 && first < args->n_shared ? args->parts : part,
+						 row, first, &max, &sum);
 		for (int d = 0; d < args->value_dim; d++)
 			args->out[row][d] /= sum;
 	}

@@ -32,6 +32,8 @@
 #define L3_KV_GROUP			32	/* dimensions of a head that share a scale in Q8_0 */
 #define L3_ATTN_SPLIT		64	/* positions whose softmax is merged at once */
 #define L3_ATTN_MAX_ROWS	32	/* query rows of one attend call */
+#define L3_ATTN_QUAD		4	/* query rows that go together */
+#define L3_ATTN_MAX_PARTS	(L3_ATTN_MAX_ROWS / L3_ATTN_QUAD)
 
 /*
  * Activations of m rows by k columns, in the forms that matrices need.
@@ -78,15 +80,29 @@ l3_kv_head_bytes(L3KvType type, size_t dim)
 	return dim * (type == L3_KV_F32 ? sizeof(float) : sizeof(uint16_t));
 }
 
+/* What rows of one sequence attend to. */
+typedef struct L3AttendPart
+{
+	int			n_rows;			/* of the call's, >= 1 */
+	const void *const *k_blocks;
+	const void *const *v_blocks;
+} L3AttendPart;
+
 /*
- * Attention of up to 32 query rows over the KV blocks of one sequence, for one
- * KV head.  Row r sees keys 0 .. n_keys[r] - 1.
+ * Attention of up to 32 query rows for one KV head, over the KV blocks of one
+ * sequence, or of several that begin with the same ones, which are then read once
+ * for all.  Row r sees keys 0 .. n_keys[r] - 1 of its part's
  *	k_blocks[b]: keys 16b .. 16b+15, layout [head_dim][16]
  *	v_blocks[b]: values of the same, layout [16][value_dim]
  * in half or float as kv_type says.  For Q8_0 these are int8, and scales in
  * half stand behind them, [head_dim / 32][16] and [16][value_dim / 32] (rounded
  * up); int8 times scale is exact in float, and all else is done with it as if
  * that were stored.  q rows are scaled by 1/sqrt(head_dim) and rotated already.
+ *
+ * The parts' rows follow one another.  With several parts n_shared is a multiple
+ * of L3_ATTN_SPLIT and no more than any n_keys; the blocks of so many positions are
+ * taken from the first part's lists, and the others' need not hold them.  The
+ * numbers of rows of the parts, each rounded up to 4, add up to 32 at most.
  *
  * score = chain over d of fused multiply-adds.  Softmax is the exact online
  * form: positions are taken in splits of 64 from position 0, each split's
@@ -101,8 +117,9 @@ typedef struct L3AttendArgs
 	const float *q[L3_ATTN_MAX_ROWS];	/* each (head_dim) */
 	int			n_keys[L3_ATTN_MAX_ROWS];	/* each >= 1 */
 	float	   *out[L3_ATTN_MAX_ROWS];	/* each (value_dim) */
-	const void *const *k_blocks;
-	const void *const *v_blocks;
+	int			n_parts;		/* 1 .. L3_ATTN_MAX_PARTS */
+	int			n_shared;		/* of several parts */
+	L3AttendPart parts[L3_ATTN_MAX_PARTS];
 } L3AttendArgs;
 
 typedef struct L3Kernels

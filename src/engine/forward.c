@@ -32,8 +32,12 @@
 /* How long a phase may keep poll waiting, in seconds. */
 #define PIECE_SECONDS		0.008
 
-/* Rows of a task in phases that go row by row: few sequences still have several tasks. */
-#define ROWS_PER_TASK		4
+/*
+ * Rows of a task in phases that go row by row: a tile of the int8 form, or, so that all
+ * threads have some, a part of one.
+ */
+#define ROWS_PER_TASK		L3_ACT_TILE
+#define FEW_ROWS_PER_TASK	4
 
 /* Tasks per thread of a matmul, so that threads end together. */
 #define TASKS_PER_THREAD	8
@@ -63,6 +67,7 @@ typedef struct Step
 	const L3Batch *batch;
 
 	int			first_task;		/* of the piece that runs */
+	int			rows_per_task;	/* of a phase that goes row by row */
 	uint32_t	layer;
 	const float *norm;			/* (n_embd) weight of a norm phase */
 	L3Act		act;
@@ -216,10 +221,10 @@ embed_task(void *ctx, int task, int thread)
 	const L3Workspace *ws = step->ws;
 	const L3Hparams *hp = step->hp;
 	size_t		n_pairs = hp->rope_dim / 2;
-	int			end = l3_smaller((task + 1) * ROWS_PER_TASK, step->m);
+	int			end = l3_smaller((task + 1) * step->rows_per_task, step->m);
 
 	(void) thread;
-	for (int row = task * ROWS_PER_TASK; row < end; row++)
+	for (int row = task * step->rows_per_task; row < end; row++)
 	{
 		step->kernels->matrix_row(&step->weights->token_embd, ws->row_tokens[row],
 								  ws->x + (size_t) row * hp->n_embd);
@@ -240,8 +245,8 @@ norm_task(void *ctx, int task, int thread)
 	Step	   *step = ctx;
 	const L3Workspace *ws = step->ws;
 	size_t		d = step->hp->n_embd;
-	int			row0 = task * ROWS_PER_TASK;
-	int			n = l3_smaller(ROWS_PER_TASK, step->m - row0);
+	int			row0 = task * step->rows_per_task;
+	int			n = l3_smaller(step->rows_per_task, step->m - row0);
 
 	(void) thread;
 	for (int row = row0; row < row0 + n; row++)
@@ -290,8 +295,8 @@ keys_task(void *ctx, int task, int thread)
 {
 	Step	   *step = ctx;
 	const L3Span *span = step->batch->spans;
-	int			row0 = task * ROWS_PER_TASK;
-	int			end = l3_smaller(row0 + ROWS_PER_TASK, step->m);
+	int			row0 = task * step->rows_per_task;
+	int			end = l3_smaller(row0 + step->rows_per_task, step->m);
 
 	(void) thread;
 	for (int row = row0; row < end; row++)
@@ -306,10 +311,10 @@ static void
 queries_task(void *ctx, int task, int thread)
 {
 	Step	   *step = ctx;
-	int			end = l3_smaller((task + 1) * ROWS_PER_TASK, step->m);
+	int			end = l3_smaller((task + 1) * step->rows_per_task, step->m);
 
 	(void) thread;
-	for (int row = task * ROWS_PER_TASK; row < end; row++)
+	for (int row = task * step->rows_per_task; row < end; row++)
 		rotate_queries(step, row);
 }
 
@@ -325,10 +330,10 @@ static void
 quantize_task(void *ctx, int task, int thread)
 {
 	Step	   *step = ctx;
-	int			row0 = task * ROWS_PER_TASK;
+	int			row0 = task * step->rows_per_task;
 
 	(void) thread;
-	step->kernels->quantize_rows(&step->act, row0, l3_smaller(ROWS_PER_TASK, step->m - row0));
+	step->kernels->quantize_rows(&step->act, row0, l3_smaller(step->rows_per_task, step->m - row0));
 }
 
 /* gate = silu(gate) * up, and its int8 form */
@@ -338,8 +343,8 @@ swiglu_task(void *ctx, int task, int thread)
 	Step	   *step = ctx;
 	const L3Workspace *ws = step->ws;
 	size_t		n_ff = step->hp->n_ff;
-	int			row0 = task * ROWS_PER_TASK;
-	int			n = l3_smaller(ROWS_PER_TASK, step->m - row0);
+	int			row0 = task * step->rows_per_task;
+	int			n = l3_smaller(step->rows_per_task, step->m - row0);
 
 	(void) thread;
 	for (int row = row0; row < row0 + n; row++)
@@ -380,11 +385,14 @@ run_attention(Step *step)
  * ----------------------------------------------------------------
  */
 
-/* Run a short phase over the rows, then poll. */
+/* Run a short phase over n rows, then poll. */
 static bool
-run_rows(Step *step, L3TaskFn fn)
+run_rows(Step *step, L3TaskFn fn, int n)
 {
-	return run_phase(step, fn, tasks_for(step->m, ROWS_PER_TASK));
+	bool		few = n < 2 * ROWS_PER_TASK * l3_pool_threads(step->runner->pool);
+
+	step->rows_per_task = few ? FEW_ROWS_PER_TASK : ROWS_PER_TASK;
+	return run_phase(step, fn, tasks_for(n, step->rows_per_task));
 }
 
 /* normed = rms_norm(x) */
@@ -396,7 +404,7 @@ run_norm(Step *step, const float *weight)
 
 	step->norm = weight;
 	l3_act_init(&step->act, ws->act, step->m, d, ws->normed, d);
-	return run_rows(step, norm_task);
+	return run_rows(step, norm_task, step->m);
 }
 
 static void
@@ -423,7 +431,7 @@ run_projections(Step *step, const L3Layer *layer)
 		return false;
 	add_queries(step, layer);
 	add_keys_and_values(step, layer);
-	return run_products(step) && run_rows(step, queries_keys_task);
+	return run_products(step) && run_rows(step, queries_keys_task, step->m);
 }
 
 /* The state, the position and its rotation of a row move to another place. */
@@ -488,7 +496,7 @@ run_last_projections(Step *step, const L3Layer *layer)
 	if (!run_norm(step, layer->attn_norm))
 		return false;
 	add_keys_and_values(step, layer);
-	if (!run_products(step) || !run_rows(step, keys_task))
+	if (!run_products(step) || !run_rows(step, keys_task, step->m))
 		return false;
 
 	keep_wanted_rows(step);
@@ -497,7 +505,7 @@ run_last_projections(Step *step, const L3Layer *layer)
 	if (!run_norm(step, layer->attn_norm))
 		return false;
 	add_queries(step, layer);
-	return run_products(step) && run_rows(step, queries_task);
+	return run_products(step) && run_rows(step, queries_task, step->m);
 }
 
 /* x += (softmax(q k) v) WO */
@@ -510,7 +518,7 @@ run_attention_block(Step *step, const L3Layer *layer)
 	if (!run_attention(step))
 		return false;
 	l3_act_init(&step->act, ws->act, step->m, o_dim, ws->attended, o_dim);
-	if (!run_rows(step, quantize_task))
+	if (!run_rows(step, quantize_task, step->m))
 		return false;
 	add_product(step, &layer->wo, &step->act, ws->x, step->hp->n_embd, true);
 	return run_products(step);
@@ -530,7 +538,7 @@ run_feed_forward(Step *step, const L3Layer *layer)
 	if (!run_products(step))
 		return false;
 	l3_act_init(&step->act, ws->act, step->m, n_ff, ws->gate, n_ff);
-	if (!run_rows(step, swiglu_task))
+	if (!run_rows(step, swiglu_task, step->m))
 		return false;
 	add_product(step, &layer->w_down, &step->act, ws->x, step->hp->n_embd, true);
 	return run_products(step);
@@ -565,10 +573,10 @@ hidden_task(void *ctx, int task, int thread)
 {
 	Step	   *step = ctx;
 	size_t		d = step->hp->n_embd;
-	int			end = l3_smaller((task + 1) * ROWS_PER_TASK, step->batch->n_hidden_rows);
+	int			end = l3_smaller((task + 1) * step->rows_per_task, step->batch->n_hidden_rows);
 
 	(void) thread;
-	for (int i = task * ROWS_PER_TASK; i < end; i++)
+	for (int i = task * step->rows_per_task; i < end; i++)
 	{
 		size_t		row = (size_t) step->batch->hidden_rows[i].row;
 		size_t		place = (size_t) step->ws->row_places[row];
@@ -677,7 +685,7 @@ l3_forward(L3Runner *runner, const L3Weights *weights, const L3KvPool *kv, const
 	list_rows(&step);
 	if (batch->n_copies > 0 && !run_phase(&step, copy_task, batch->n_copies))
 		return false;
-	if (!run_phase(&step, embed_task, tasks_for(step.m, ROWS_PER_TASK)))
+	if (!run_rows(&step, embed_task, step.m))
 		return false;
 
 	for (step.layer = 0; step.layer < weights->hp.n_layers; step.layer++)
@@ -685,8 +693,7 @@ l3_forward(L3Runner *runner, const L3Weights *weights, const L3KvPool *kv, const
 			return false;
 
 	/* the rows that someone wants */
-	if (batch->n_hidden_rows > 0 &&
-		!run_phase(&step, hidden_task, tasks_for(batch->n_hidden_rows, ROWS_PER_TASK)))
+	if (batch->n_hidden_rows > 0 && !run_rows(&step, hidden_task, batch->n_hidden_rows))
 		return false;
 	while (step.first_out < batch->n_logits_rows)
 	{

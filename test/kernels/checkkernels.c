@@ -262,6 +262,42 @@ check_matmul(const L3Kernels *kernels, const L3Kernels *generic, L3PackedType ty
 	free((void *) w.data);
 }
 
+/*
+ * The largest sums that there are: panels of all quants least, greatest and any, by rows of
+ * activations that are all 127, all -127, these in turns, and any; bits of the plain C.
+ */
+static void
+check_extremes(const L3Kernels *kernels, const L3Kernels *generic, L3PackedType type, int zero_point)
+{
+	L3Matrix	w = random_matrix(type, 3 * L3_PANEL, 512, zero_point);
+	size_t		scales = l3_panel_scales_bytes(type, w.n_in);
+	Input		in = random_input(w.n_in);
+	size_t		n = (size_t) MAX_M * w.n_out;
+	float	   *plain = malloc(n * sizeof(float));
+	float	   *out = malloc(n * sizeof(float));
+
+	for (int p = 0; p < 2; p++)
+		memset((uint8_t *) w.data + (size_t) p * w.panel_bytes + scales, p == 0 ? 0 : 0xFF, w.panel_bytes - scales);
+	for (int r = 0; r < MAX_M; r++)
+		for (int k = 0; k < w.n_in && r % 4 < 3; k++)
+			in.x[(size_t) r * in.ldx + k] = r % 4 == 0 || (r % 4 == 2 && k % 2) ? 1 : -1;
+	quantize_input(generic, &in, 0, MAX_M);
+	run_matmul(generic, &w, 0, w.n_panels, &in.act, MAX_M, 0, plain, w.n_out, false);
+	for (int m = 1; m <= MAX_M; m += m < 5 ? 1 : MAX_M - 5)
+	{
+		quantize_input(kernels, &in, 0, m);
+		poison(out, n);
+		run_matmul(kernels, &w, 0, w.n_panels, &in.act, m, 0, out, w.n_out, false);
+		tap_ok(same_bits(out, plain, m * w.n_out), "%s %s: the largest sums, %d rows", l3_cpu_name(kernels->features),
+			   l3_packed_type_name(type), m);
+	}
+	free(out);
+	free(plain);
+	free(in.mem);
+	free(in.x);
+	free((void *) w.data);
+}
+
 static void
 check_matmuls(const L3Kernels *kernels, const L3Kernels *generic)
 {
@@ -282,6 +318,8 @@ check_matmuls(const L3Kernels *kernels, const L3Kernels *generic)
 		/* Whole slabs and a rest, as wide as BF16 must be for AMX. */
 		for (int k = 512; k <= 1056 && block == 1; k += 272)
 			check_matmul(kernels, generic, type, 70, k, 0);
+		if (block > 1)
+			check_extremes(kernels, generic, type, type == L3_Q8_K ? 128 : 0);
 		/* More panels than fit a chunk that is kept in the L2 cache. */
 		check_matmul(kernels, generic, type, 16 * 19 + 3, 512, type == L3_Q8_K ? 128 : 0);
 	}

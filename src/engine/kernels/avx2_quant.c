@@ -14,10 +14,9 @@
  * VPMADDUBSW adds pairs of byte products with saturation to 16 bits, which
  * must not happen: eight-bit weights, whose pairs do not fit, are unpacked to 16
  * bits, as are their activations, for VPMADDWD, in which nothing saturates.
- * Pairs of fewer bits are added up in 16 bits, which may wrap as long as the sum
- * fits: 16 products of four bits do, and of six bits 8 do, once the zero point is
- * out (8 * 32 * 127 < 2^15).  So a chain of theirs starts with what the zero point
- * takes off.
+ * Pairs of fewer bits are added up in 16 bits: 16 products of four bits fit, and 8
+ * of six bits when the chain starts with what the zero point takes off, for then
+ * it stays within 8 * 32 * 127 < 2^15 from its first step to its last.
  *
  *-------------------------------------------------------------------------
  */

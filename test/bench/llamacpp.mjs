@@ -97,6 +97,19 @@ const commands = {
 		await extra;
 		return now() - start;
 	}),
+	// Its embedding context takes one text after the other.
+	embed: async (n, low, high) => {
+		const context = await model.createEmbeddingContext({
+			contextSize: high + 16, batchSize: high + 16, threads: Number(threads)
+		});
+		const texts = Array.from({length: n}, () => tokens(low + tokens(1)[0] % (high - low + 1)));
+		const start = now();
+		for (const text of texts)
+			await context.getEmbeddingFor(text);
+		const seconds = now() - start;
+		await context.dispose();
+		return seconds;
+	},
 	// The instruction stays in each slot; a row is its text's tokens and the
 	// choice of one more, which is less than the probabilities of whole labels.
 	classify: (n, instruction, low, high) => withContext(SLOTS, instruction + high + 16, async (context) => {

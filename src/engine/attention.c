@@ -19,12 +19,6 @@
 /* Tasks per thread that are not merged into fewer. */
 #define TASKS_PER_THREAD	4
 
-static int
-in_parts(int n, int per_part)
-{
-	return (n + per_part - 1) / per_part;
-}
-
 /* (token, query head) pairs of a span that share a KV head. */
 static int
 span_pairs(const L3Hparams *hp, const L3Span *span)
@@ -47,13 +41,14 @@ shared_positions(const L3Span *a, const L3Span *b)
 /*
  * Of the spans before this one, that with whose tasks it has most positions in
  * common, half of its own at least, and which have room for its quads.
+ * *n_shared: so many positions.
  */
 static L3Span *
-find_together(const L3Batch *batch, L3Span *span, int max_quads)
+find_together(const L3Batch *batch, L3Span *span, int max_quads, int *n_shared)
 {
 	L3Span	   *best = NULL;
-	int			most = span->position / 2 > L3_ATTN_SPLIT ? span->position / 2 : L3_ATTN_SPLIT;
 
+	*n_shared = span->position / 2 > L3_ATTN_SPLIT ? span->position / 2 : L3_ATTN_SPLIT;
 	for (L3Span *other = batch->spans; other < span; other++)
 	{
 		bool		alone = other->next_together < 0;
@@ -65,10 +60,10 @@ find_together(const L3Batch *batch, L3Span *span, int max_quads)
 		if (alone ? n < other->position / 2 : n < other->n_shared)
 			continue;
 		n = alone ? n : other->n_shared;
-		if (n >= most + (best != NULL))
+		if (n >= *n_shared + (best != NULL))
 		{
 			best = other;
-			most = n;
+			*n_shared = n;
 		}
 	}
 	return best;
@@ -87,7 +82,7 @@ put_together(const L3Attention *attention, int n_threads)
 
 	for (L3Span *span = batch->spans; span < batch->spans + batch->n_spans; span++)
 	{
-		span->n_quads = in_parts(span_pairs(attention->hp, span), L3_ATTN_QUAD);
+		span->n_quads = l3_tasks_for(span_pairs(attention->hp, span), L3_ATTN_QUAD);
 		span->next_together = -1;
 		span->n_shared = 0;
 		n_quads += span->n_quads;
@@ -96,12 +91,12 @@ put_together(const L3Attention *attention, int n_threads)
 						   (n_threads * TASKS_PER_THREAD));
 	for (L3Span *span = batch->spans; span < batch->spans + batch->n_spans; span++)
 	{
-		L3Span	   *leader = span->n_quads == 0 ? NULL : find_together(batch, span, max_quads);
+		int			n_shared;
+		L3Span	   *leader = span->n_quads == 0 ? NULL : find_together(batch, span, max_quads, &n_shared);
 
 		if (leader == NULL)
 			continue;
-		if (leader->next_together < 0)
-			leader->n_shared = shared_positions(leader, span);
+		leader->n_shared = n_shared;
 		leader->n_quads += span->n_quads;
 		span->n_quads = 0;
 		span->next_together = leader->next_together;
@@ -113,7 +108,7 @@ put_together(const L3Attention *attention, int n_threads)
 static int
 span_tiles(const L3Span *span)
 {
-	return in_parts(span->n_quads, L3_ATTN_MAX_ROWS / L3_ATTN_QUAD);
+	return l3_tasks_for(span->n_quads, L3_ATTN_MAX_ROWS / L3_ATTN_QUAD);
 }
 
 /* Spans whose rows are in another's tasks have the same first task as the one after them. */

@@ -83,12 +83,6 @@ typedef struct Step
 	int			first_out;		/* of the group of logits rows */
 } Step;
 
-static int
-tasks_for(int n, int per_task)
-{
-	return (n + per_task - 1) / per_task;
-}
-
 /* False when poll has cancelled everything. */
 static bool
 poll_caller(const Step *step)
@@ -200,7 +194,7 @@ run_products(Step *step)
 		step->panels_per_task = 1;
 	for (int i = 0; i < step->n_products; i++)
 	{
-		step->products[i].n_tasks = tasks_for(step->products[i].w->n_panels, step->panels_per_task);
+		step->products[i].n_tasks = l3_tasks_for(step->products[i].w->n_panels, step->panels_per_task);
 		n_tasks += step->products[i].n_tasks;
 	}
 	step->n_products = 0;
@@ -392,7 +386,7 @@ run_rows(Step *step, L3TaskFn fn, int n)
 	bool		few = n < 2 * ROWS_PER_TASK * l3_pool_threads(step->runner->pool);
 
 	step->rows_per_task = few ? FEW_ROWS_PER_TASK : ROWS_PER_TASK;
-	return run_phase(step, fn, tasks_for(n, step->rows_per_task));
+	return run_phase(step, fn, l3_tasks_for(n, step->rows_per_task));
 }
 
 /* normed = rms_norm(x) */

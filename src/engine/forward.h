@@ -21,6 +21,13 @@ l3_smaller(int32_t a, int32_t b)
 	return a < b ? a : b;
 }
 
+/* Tasks, or other parts, of up to per_task each. */
+static inline int
+l3_tasks_for(int n, int per_task)
+{
+	return (n + per_task - 1) / per_task;
+}
+
 /* A clock that only goes forward, in seconds: for pace and statistics, no result. */
 static inline double
 l3_seconds(void)

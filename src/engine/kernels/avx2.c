@@ -128,7 +128,7 @@ float_tile(const L3Matrix *w, const uint8_t *panels, int n_panels, const L3Act *
 	}
 }
 
-static void
+TARGET2 static void
 matmul_float(const L3Matrix *w, int panel0, int panel1, const L3Act *x, int m, int m_prefill,
 			 float *out, size_t ldo, bool accumulate, void *scratch)
 {
@@ -150,14 +150,7 @@ matmul_float(const L3Matrix *w, int panel0, int panel1, const L3Act *x, int m, i
 				int			column = (first + p) * L3_PANEL;
 				int			n_columns = w->n_out - column < L3_PANEL ? w->n_out - column : L3_PANEL;
 
-				for (int r = 0; r < n_rows; r++)
-				{
-					float	   *dst = out + (size_t) (row + r) * ldo + column;
-					const float *src = acc[p] + r * L3_PANEL;
-
-					for (int c = 0; c < n_columns; c++)
-						dst[c] = accumulate ? dst[c] + src[c] : src[c];
-				}
+				store_chains(acc[p], n_rows, n_columns, out + (size_t) row * ldo + column, ldo, accumulate);
 			}
 		}
 	}

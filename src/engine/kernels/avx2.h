@@ -41,6 +41,21 @@ store_lanes(float *dst, __m256 v, int n)
 		_mm256_maskstore_ps(dst, first_lanes(n), v);
 }
 
+/* The chains (n_rows, 16) of a panel to its n_columns columns of out. */
+TARGET2 INLINE void
+store_chains(const float *acc, int n_rows, int n_columns, float *out, size_t ldo, bool accumulate)
+{
+	for (int r = 0; r < n_rows; r++, out += ldo, acc += L3_PANEL)
+		for (int c = 0; c < n_columns; c += 8)
+		{
+			__m256		v = _mm256_load_ps(acc + c);
+
+			if (accumulate)
+				v = _mm256_add_ps(load_lanes(out + c, n_columns - c), v);
+			store_lanes(out + c, v, n_columns - c);
+		}
+}
+
 TARGET2 INLINE __m256
 load_halves8(const void *src)
 {

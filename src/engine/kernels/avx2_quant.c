@@ -76,6 +76,13 @@ typedef struct FewRows
 _Static_assert(sizeof(FewRows) <= L3_SCRATCH_SLAB && FEW_ROWS_BYTES <= L3_ACT_GROUP * L3_SCRATCH_INPUT,
 			   "few rows fit the bound on scratch");
 
+/* Do chains of pairs start with what the zero point takes off? */
+TARGET2 INLINE bool
+starts_by_pairs(L3PackedType type)
+{
+	return l3_type_bits(type) < 8 && !l3_type_has_add(type);
+}
+
 /* Bytes of a group's packed quants, on the average of a block. */
 TARGET2 INLINE size_t
 group_bytes(L3PackedType type)
@@ -350,7 +357,7 @@ dot_bytes(L3PackedType type, bool packed, const int R, const TileArgs *args, siz
 
 				if (j > j0)
 					pairs = _mm256_add_epi16(sum[r][c], pairs);
-				else if (type != L3_Q4_K)
+				else if (starts_by_pairs(type))
 					pairs = _mm256_add_epi16(_mm256_set1_epi32(start[r]), pairs);
 				sum[r][c] = pairs;
 				IN_REGISTER(sum[r][c]);
@@ -422,7 +429,7 @@ TARGET2 INLINE void
 group_rows(const L3PackedType type, const bool packed, const int R, const TileArgs *args,
 		   size_t row)
 {
-	const bool	has_add = type == L3_Q8_1 || type == L3_Q4_K || type == L3_Q8_K;
+	const bool	has_add = l3_type_has_add(type);
 	const int	n_parts = l3_type_halves(type) ? 2 : 1;
 	const size_t stride = ROW_STRIDE(packed, R);
 	/* eight-bit weights are unpacked without the zero point */
@@ -671,7 +678,7 @@ prepare_rows(L3PackedType type, int zero_point, const TileArgs *args, const int3
 		const int	in_slab = g * n_parts * L3_ACT_TILE;
 		const int8_t *q = args->xq + (size_t) g * L3_ACT_TILE * L3_ACT_GROUP;
 
-		if (type == L3_Q4_0 || type == L3_Q6_K)
+		if (starts_by_pairs(type))
 			for (int row = 0; row < args->n_rows; row += QUAD)
 			{
 				__m128i		start[2];
@@ -694,20 +701,6 @@ prepare_rows(L3PackedType type, int zero_point, const TileArgs *args, const int3
 				store_words(_mm256_loadu_si256((const __m256i *) (q + row * L3_ACT_GROUP)),
 							slab->words[g * L3_ACT_TILE + row]);
 	}
-}
-
-TARGET2 static void
-store_tile(const float *acc, int n_rows, int n_columns, float *out, size_t ldo, bool accumulate)
-{
-	for (int r = 0; r < n_rows; r++, out += ldo, acc += L3_PANEL)
-		for (int c = 0; c < n_columns; c += 8)
-		{
-			__m256		v = _mm256_load_ps(acc + c);
-
-			if (accumulate)
-				v = _mm256_add_ps(load_lanes(out + c, n_columns - c), v);
-			store_lanes(out + c, v, n_columns - c);
-		}
 }
 
 /*
@@ -788,9 +781,10 @@ prepare_few(const L3Matrix *w, int zero_point, const L3Act *x, int m, FewRows *f
 	args->xscale = scale;
 	for (int g = 0; g < n_groups; g++)
 	{
-		__m128i		pairs[2];
+		__m128i		pairs[2] = {_mm_setzero_si128(), _mm_setzero_si128()};
 
-		starts_of_rows(halves, zero_point, x->q + (size_t) g * L3_ACT_TILE * L3_ACT_GROUP, pairs);
+		if (starts_by_pairs(w->type))
+			starts_of_rows(halves, zero_point, x->q + (size_t) g * L3_ACT_TILE * L3_ACT_GROUP, pairs);
 		for (int row = 0; row < m; row++)
 		{
 			size_t		at = (size_t) g * L3_ACT_TILE + (size_t) row;
@@ -820,7 +814,7 @@ prepare_few(const L3Matrix *w, int zero_point, const L3Act *x, int m, FewRows *f
 }
 
 /* The product of m <= QUAD rows, panel by panel. */
-static void
+TARGET2 static void
 multiply_few(const L3Matrix *w, int panel0, int panel1, int zero_point, const L3Act *x, int m,
 			 float *out, size_t ldo, bool accumulate, FewRows *few)
 {
@@ -846,12 +840,12 @@ multiply_few(const L3Matrix *w, int panel0, int panel1, int zero_point, const L3
 						  args.n_groups, few->scales.scale, few->scales.add);
 			slab_fns[w->type].packed(&args);
 		}
-		store_tile(few->acc, m, n_columns, out + (size_t) p * L3_PANEL, ldo, accumulate);
+		store_chains(few->acc, m, n_columns, out + (size_t) p * L3_PANEL, ldo, accumulate);
 	}
 }
 
 /* The product of more rows. */
-static void
+TARGET2 static void
 multiply_many(const L3Matrix *w, int panel0, int panel1, int zero_point, const L3Act *x, int m,
 			  float *out, size_t ldo, bool accumulate, Slab *slab)
 {
@@ -874,9 +868,9 @@ multiply_many(const L3Matrix *w, int panel0, int panel1, int zero_point, const L
 					int			column = (first + p) * L3_PANEL;
 					int			n_columns = w->n_out - column < L3_PANEL ? w->n_out - column : L3_PANEL;
 
-					store_tile(slab->acc[row / L3_ACT_TILE][p],
-							   n_rows - row < L3_ACT_TILE ? n_rows - row : L3_ACT_TILE, n_columns,
-							   out + (size_t) (row0 + row) * ldo + column, ldo, accumulate);
+					store_chains(slab->acc[row / L3_ACT_TILE][p],
+								 n_rows - row < L3_ACT_TILE ? n_rows - row : L3_ACT_TILE, n_columns,
+								 out + (size_t) (row0 + row) * ldo + column, ldo, accumulate);
 				}
 		}
 	}

@@ -173,7 +173,7 @@ CC_fuzz = clang
 SAN_fuzz = -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -DL3_SANITIZED
 
 KERNEL_TEST_SRCS = $(wildcard test/kernels/*.c)
-AMX_SRCS = $(wildcard src/engine/kernels/amx*.c)
+AVX512_SRCS = $(wildcard src/engine/kernels/avx512*.c src/engine/kernels/amx*.c)
 TOOL_SRCS = $(wildcard test/tools/*.c)
 TRAINER_SRCS = $(filter-out %/main.c,$(wildcard demo/train/*.c))
 REFERENCE_SRCS = $(filter-out %_main.c,$(wildcard test/reference/*.c))
@@ -189,17 +189,17 @@ TRAINER_$(1) = $(patsubst %.c,build/$(1)/%.o,$(TRAINER_SRCS))
 build/$(1)/%.o: %.c
 	@mkdir -p $$(dir $$@)
 	$$(CC_$(1)) $$(TEST_CFLAGS) $$(SAN_$(1)) -c -o $$@ $$<
-# The AMX kernels for CPUs without AVX-512, whose functions pass its vectors all the same.
+# The AVX-512 and AMX kernels for CPUs without, whose functions pass its vectors all the same.
 build/$(1)/in_avx2/%.o: src/engine/kernels/%.c
 	@mkdir -p $$(dir $$@)
-	$$(CC_$(1)) $$(TEST_CFLAGS) -include test/kernels/amx_in_avx2.h -Wno-psabi $$(SAN_$(1)) -c -o $$@ $$<
+	$$(CC_$(1)) $$(TEST_CFLAGS) -include test/kernels/avx512_in_avx2.h -Wno-psabi $$(SAN_$(1)) -c -o $$@ $$<
 build/$(1)/demo/train/%.o: TEST_CFLAGS += $(TRAINER_CFLAGS)
 build/$(1)/test_trainer%: build/$(1)/test/unit/test_trainer%.o $$(TRAINER_$(1)) $$(ENGINE_$(1))
 	$$(CC_$(1)) $$(SAN_$(1)) -pthread -o $$@ $$^ $$(TEST_LIBS)
 build/$(1)/test_%: build/$(1)/test/unit/test_%.o $$(ENGINE_$(1)) $$(REFERENCE_$(1))
 	$$(CC_$(1)) $$(SAN_$(1)) -pthread -o $$@ $$^ $$(TEST_LIBS)
 build/$(1)/checkkernels: $$(patsubst %.c,build/$(1)/%.o,$$(KERNEL_TEST_SRCS)) \
-		$$(patsubst src/engine/kernels/%.c,build/$(1)/in_avx2/%.o,$$(AMX_SRCS)) $$(ENGINE_$(1))
+		$$(patsubst src/engine/kernels/%.c,build/$(1)/in_avx2/%.o,$$(AVX512_SRCS)) $$(ENGINE_$(1))
 	$$(CC_$(1)) $$(SAN_$(1)) -pthread -o $$@ $$^ $$(TEST_LIBS)
 build/$(1)/fuzz_%: build/$(1)/test/fuzz/fuzz_%.o $$(ENGINE_$(1))
 	$$(CC_$(1)) $$(SAN_$(1)) -fsanitize=fuzzer -pthread -o $$@ $$^ $$(TEST_LIBS)

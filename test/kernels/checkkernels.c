@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * checkkernels.c
- *	  Every entry of the kernel table, in every instruction set that this CPU
- *	  has, against the plain C and against double precision.
+ *	  Every entry of the kernel table, in every instruction set, against the
+ *	  plain C and against double precision.
  *
  * What is demanded:
  *	- quantised matrix products and the activations' int8 form: the plain C's
@@ -13,6 +13,9 @@
  *	- all: a row's bits do not change with the number of rows, its company,
  *	  the panels asked for, or what lies past the ends; nothing is written
  *	  outside of the result.
+ *
+ * AVX-512 and AMX are emulated where the CPU has not got them but has AVX2: the
+ * same sources with other intrinsics, and AMX's instructions in software.
  *
  * Usage: checkkernels [level]
  *        checkkernels --bench [level]
@@ -38,7 +41,9 @@
 
 #define MAX_M		70
 
-/* Of amx_in_avx2.h. */
+/* Of avx512_in_avx2.h. */
+void		l3_kernels_avx512_in_avx2(L3Kernels *kernels);
+void		l3_kernels_avx512vnni_in_avx2(L3Kernels *kernels);
 void		l3_kernels_amx_in_avx2(L3Kernels *kernels);
 bool		l3_amx_works_in_avx2(void);
 
@@ -684,6 +689,18 @@ one_blas_thread(char **argv)
 	exit(2);
 }
 
+static void
+check_all(const L3Kernels *kernels, const L3Kernels *generic)
+{
+	check_quantize(kernels, generic);
+	check_matmuls(kernels, generic);
+	check_matrix_row(kernels);
+	check_vectors(kernels);
+	check_lanes(kernels);
+	check_reductions(kernels);
+	check_attention(kernels);
+}
+
 /*
  * Matrix products with AMX where the CPU has none: its instructions in software,
  * and where it has no AVX-512 either, the rest compiled for AVX2.
@@ -698,11 +715,6 @@ check_emulated_amx(const L3Kernels *generic)
 	bool		(*works) (void) = native ? l3_amx_works : l3_amx_works_in_avx2;
 	L3Kernels	kernels;
 
-	if (!(features & L3_CPU_AVX2))
-	{
-		tap_skip("amx, emulated: this CPU has no AVX2");
-		return;
-	}
 	l3_kernels_init(&kernels, features);
 	kernels.features |= L3_CPU_AMX;
 	if (native)
@@ -725,6 +737,38 @@ check_emulated_amx(const L3Kernels *generic)
 	tap_skip("amx, emulated: the compiler does not know it");
 	(void) generic;
 #endif
+}
+
+/* A level that this CPU has not got: its code compiled for AVX2, where that is there. */
+static void
+check_emulated(const char *level, const L3Kernels *generic)
+{
+#if defined(__x86_64__)
+	unsigned	features = l3_cpu_detect();
+	L3Kernels	kernels;
+
+	if ((features & L3_CPU_AVX2) && strcmp(level, "amx") == 0)
+	{
+		check_emulated_amx(generic);
+		return;
+	}
+	if ((features & L3_CPU_AVX2) && strncmp(level, "avx512", 6) == 0)
+	{
+		l3_kernels_init(&kernels, features);
+		if (!(features & L3_CPU_AVX512))
+			l3_kernels_avx512_in_avx2(&kernels);
+		kernels.features |= L3_CPU_AVX512;
+		if (strcmp(level, "avx512vnni") == 0)
+		{
+			l3_kernels_avx512vnni_in_avx2(&kernels);
+			kernels.features |= L3_CPU_AVX512VNNI;
+		}
+		check_all(&kernels, generic);
+		return;
+	}
+#endif
+	tap_skip("%s: this CPU has not got it", level);
+	(void) generic;
 }
 
 int
@@ -762,7 +806,7 @@ main(int argc, char **argv)
 		if (l3_cpu_parse(levels[i], &features, &err) != L3_OK ||
 			strcmp(l3_cpu_name(features), levels[i]) != 0)
 		{
-			tap_skip("%s: this CPU has not got it", levels[i]);
+			check_emulated(levels[i], &generic);
 			continue;
 		}
 		if (features == seen)
@@ -774,15 +818,7 @@ main(int argc, char **argv)
 			tap_ok(false, "%s: the CPU has it and it cannot be used", levels[i]);
 			continue;
 		}
-		check_quantize(&kernels, &generic);
-		check_matmuls(&kernels, &generic);
-		check_matrix_row(&kernels);
-		check_vectors(&kernels);
-		check_lanes(&kernels);
-		check_reductions(&kernels);
-		check_attention(&kernels);
+		check_all(&kernels, &generic);
 	}
-	if (!(l3_cpu_detect() & L3_CPU_AMX) && (only == NULL || strcmp(only, "amx") == 0))
-		check_emulated_amx(&generic);
 	return tap_done();
 }

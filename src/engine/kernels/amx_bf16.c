@@ -43,20 +43,26 @@ _Static_assert(sizeof(Work) <= L3_SCRATCH_SLAB, "it fits the bound on scratch");
  * ----------------------------------------------------------------
  */
 
+/* 16 bfloat16 to float. */
+TARGET512 INLINE __m512
+widen(const uint16_t *bf16)
+{
+	return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_load_si256((const __m256i *) bf16)), 16));
+}
+
 /* 32 values in two parts. */
 TARGET_BF16 INLINE void
 split_step(const float *x, uint16_t *high, uint16_t *low)
 {
 	__m512		a = _mm512_loadu_ps(x);
 	__m512		b = _mm512_loadu_ps(x + 16);
-	__m512i		rounded = (__m512i) _mm512_cvtne2ps_pbh(b, a);
-	__m512i		wide_a = _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm512_castsi512_si256(rounded)), 16);
-	__m512i		wide_b = _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(rounded, 1)), 16);
+	__m512bh	rounded = _mm512_cvtne2ps_pbh(b, a);
 
-	_mm512_store_si512(high, rounded);
-	a = _mm512_sub_ps(a, _mm512_castsi512_ps(wide_a));
-	b = _mm512_sub_ps(b, _mm512_castsi512_ps(wide_b));
-	_mm512_store_si512(low, (__m512i) _mm512_cvtne2ps_pbh(b, a));
+	memcpy(high, &rounded, sizeof(rounded));
+	a = _mm512_sub_ps(a, widen(high));
+	b = _mm512_sub_ps(b, widen(high + 16));
+	rounded = _mm512_cvtne2ps_pbh(b, a);
+	memcpy(low, &rounded, sizeof(rounded));
 }
 
 /* n_steps steps from k0 on of up to two tiles of rows from row0 on; zero past m. */

@@ -11,9 +11,11 @@
 #include "kernels/generic.h"
 #include "kernels/simd.h"
 
-#ifndef TARGET512				/* a test compiles the AMX kernels for less */
+#ifndef TARGET512				/* a test compiles these kernels for less */
 #define TARGET512 \
 	__attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq")))
+#define TARGET_VNNI \
+	__attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")))
 #define TARGET_BF16 \
 	__attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")))
 #endif

@@ -10,10 +10,9 @@
  */
 #if defined(__x86_64__)
 
-#define TARGET \
-	__attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")))
+#include "kernels/avx512.h"
 
-#include "kernels/simd.h"
+#define TARGET	TARGET_VNNI
 
 /* sum += products of n quad rows with 4n activations */
 TARGET INLINE __m512i

@@ -1,0 +1,35 @@
+/*-------------------------------------------------------------------------
+ *
+ * avx512_in_avx2.h
+ *	  Before each source of the AVX-512 and AMX kernels: compile it for AVX2,
+ *	  under names of its own, so that it is tested on CPUs without AVX-512.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef AVX512_IN_AVX2_H
+#define AVX512_IN_AVX2_H
+
+#if defined(__x86_64__)
+#include "avx512_emulation.h"
+#endif
+
+/* Loops stay loops: whole, with each vector in two, they take minutes to compile. */
+#define UNROLL
+
+/* What the engine has under these names. */
+#define l3_avx512_vector			l3_avx512_vector_in_avx2
+#define l3_avx512_attend			l3_avx512_attend_in_avx2
+#define l3_avx512_matmul_float		l3_avx512_matmul_float_in_avx2
+#define l3_avx512vnni_matmul		l3_avx512vnni_matmul_in_avx2
+#define l3_avx512vnni_matmul_scratch_bytes	l3_avx512vnni_matmul_scratch_bytes_in_avx2
+#define l3_kernels_avx512			l3_kernels_avx512_in_avx2
+#define l3_kernels_avx512vnni		l3_kernels_avx512vnni_in_avx2
+#define l3_kernels_amx				l3_kernels_amx_in_avx2
+#define l3_amx_usable				l3_amx_usable_in_avx2
+#define l3_amx_works				l3_amx_works_in_avx2
+#define l3_amx_quant				l3_amx_quant_in_avx2
+#define l3_amx_quant_scratch_bytes	l3_amx_quant_scratch_bytes_in_avx2
+#define l3_amx_bf16					l3_amx_bf16_in_avx2
+#define l3_amx_bf16_scratch_bytes	l3_amx_bf16_scratch_bytes_in_avx2
+
+#endif							/* AVX512_IN_AVX2_H */

@@ -68,18 +68,17 @@ sum16_tree(__m512 v)
 	return _mm_cvtss_f32(quarter);
 }
 
-/* l3_expf in 16 lanes; a NaN stays one */
+/* e^x for x <= 0 in 16 lanes, the bits of exp16; a NaN stays one */
 TARGET512 INLINE __m512
-exp16(__m512 x)
+exp16_negative(__m512 x)
 {
 	__m512		magic = _mm512_set1_ps(L3_ROUND_MAGIC_F);
 	__m512		t,
 				r,
 				p;
 
-	/* With a NaN these give the second operand. */
+	/* With a NaN this gives the second operand. */
 	x = _mm512_max_ps(_mm512_set1_ps(L3_EXPF_MIN), x);
-	x = _mm512_min_ps(_mm512_set1_ps(L3_EXPF_MAX), x);
 	t = _mm512_sub_ps(_mm512_fmadd_ps(x, _mm512_set1_ps(L3_LOG2E_F), magic), magic);
 	r = _mm512_fnmadd_ps(t, _mm512_set1_ps(L3_LN2_HI_F), x);
 	r = _mm512_fnmadd_ps(t, _mm512_set1_ps(L3_LN2_LO_F), r);
@@ -92,6 +91,14 @@ exp16(__m512 x)
 	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
 	p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
 	return _mm512_scalef_ps(p, t);
+}
+
+/* l3_expf in 16 lanes; a NaN stays one */
+TARGET512 INLINE __m512
+exp16(__m512 x)
+{
+	/* With a NaN this gives the second operand. */
+	return exp16_negative(_mm512_min_ps(_mm512_set1_ps(L3_EXPF_MAX), x));
 }
 
 #endif							/* L3_AVX512_H */

@@ -227,7 +227,7 @@ TEST_PROGRAMS_plain = $(addprefix build/plain/,$(UNIT_TESTS) mkmodel \
 	$(if $(wildcard test/tokenizer/encode_stdin.c),encode_stdin) \
 	$(if $(wildcard test/schema/schema_texts.c),schema_texts) \
 	$(if $(wildcard test/client/stream_client.c),stream_client))
-TEST_PROGRAMS_asan = $(addprefix build/asan/,$(UNIT_TESTS) mkmodel)
+TEST_PROGRAMS_asan = $(addprefix build/asan/,$(UNIT_TESTS) checkkernels mkmodel)
 TEST_PROGRAMS_tsan = $(addprefix build/tsan/,$(filter test_pool test_placement test_forward test_engine test_kv test_constrained test_lookup test_shared_prefix,$(UNIT_TESTS)))
 TEST_PROGRAMS_fuzz = $(addprefix build/fuzz/,$(FUZZERS))
 

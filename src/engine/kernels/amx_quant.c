@@ -66,9 +66,11 @@ typedef struct TileArgs
 	const float *sum;
 	int32_t    *dot;			/* (DOTS, 16, 16) */
 	float	   *acc;			/* (16, 16) */
-	/* fetched beside the work, lines_ahead a part: the slab unpacked next; NULL: nothing */
+	/* fetched beside the work, so many bytes a part: the slab unpacked next and its scales; NULL: nothing */
 	const uint8_t *weights_ahead;
-	int			lines_ahead;
+	size_t		weights_step;
+	const uint8_t *scales_ahead;
+	size_t		scales_step;
 } TileArgs;
 
 /* Products of a part to memory.  Two sets of tiles in turn: nothing waits for a name. */
@@ -97,6 +99,16 @@ multiply_part(bool halves, const TileArgs *args, int part)
 		MULTIPLY_PART(0, 2, 4);
 	else
 		MULTIPLY_PART(1, 3, 5);
+}
+
+TARGET512 INLINE void
+fetch_part(const TileArgs *args, int part)
+{
+	const char *weights = (const char *) args->weights_ahead + (size_t) part * args->weights_step;
+
+	for (size_t line = 0; line < args->weights_step; line += 64)
+		_mm_prefetch(weights + line, _MM_HINT_T1);
+	_mm_prefetch((const char *) args->scales_ahead + (size_t) part * args->scales_step, _MM_HINT_T1);
 }
 
 /* Extend the chains of all rows by a part (those past the last by anything). */
@@ -135,8 +147,8 @@ tile_slab(bool halves, bool has_add, const TileArgs *given)
 	{
 		if (part < args.n_parts)
 		{
-			for (int i = 0; args.weights_ahead != NULL && i < args.lines_ahead; i++)
-				_mm_prefetch((const char *) args.weights_ahead + (part * args.lines_ahead + i) * 64, _MM_HINT_T1);
+			if (args.weights_ahead != NULL)
+				fetch_part(&args, part);
 			multiply_part(halves, &args, part);
 		}
 		if (part >= LAG)
@@ -212,11 +224,14 @@ multiply_slab(const L3Matrix *w, int panel0, int n_panels, int g0, const L3Act *
 	const bool	has_add = l3_type_has_add(w->type);
 	const int	all_groups = w->n_in / L3_ACT_GROUP;
 	const int	n = all_groups - g0 < SLAB ? all_groups - g0 : SLAB;
-	size_t		scales_at = (size_t) (g0 / SLAB) * l3_group_scales_bytes(w->type, SLAB);
+	const size_t scales_bytes = l3_group_scales_bytes(w->type, SLAB);
+	const size_t scales_at = (size_t) (g0 / SLAB) * scales_bytes;
 	const size_t group_bytes = 64 * (size_t) l3_type_bits(w->type);
 	const uint8_t *panel = w->data + (size_t) panel0 * w->panel_bytes;
 	const uint8_t *quants = panel + l3_panel_scales_bytes(w->type, w->n_in);
-	size_t		next_slab = g0 + SLAB < all_groups ? (size_t) (g0 + SLAB) * group_bytes : PANELS * w->panel_bytes;
+	const bool	last = g0 + SLAB >= all_groups;
+	const size_t next_slab = last ? PANELS * w->panel_bytes : (size_t) (g0 + SLAB) * group_bytes;
+	const size_t next_scales = last ? PANELS * w->panel_bytes : scales_at + scales_bytes;
 	TileArgs	args = {0};
 
 	for (int p = 0; p < n_panels; p++)
@@ -225,7 +240,8 @@ multiply_slab(const L3Matrix *w, int panel0, int n_panels, int g0, const L3Act *
 		unpack_weights(w, quants + p * w->panel_bytes, g0, n, slab->weights[p]);
 	}
 	args.n_parts = n * (halves ? 2 : 1);
-	args.lines_ahead = (int) (group_bytes / 64) / (halves ? 2 : 1);
+	args.weights_step = group_bytes / (halves ? 2 : 1);
+	args.scales_step = scales_bytes / (SLAB * (halves ? 2 : 1));
 	args.is_signed = l3_zero_point(w) != 0;
 	args.sum = slab->sum[0];
 	args.dot = slab->dot[0];
@@ -246,6 +262,7 @@ multiply_slab(const L3Matrix *w, int panel0, int n_panels, int g0, const L3Act *
 			args.add = slab->add[p];
 			args.acc = slab->acc[row / L3_ACT_TILE][p];
 			args.weights_ahead = row > 0 ? NULL : quants + p * w->panel_bytes + next_slab;
+			args.scales_ahead = panel + p * w->panel_bytes + next_scales;
 			tile_fns[halves][has_add] (&args);
 		}
 	}

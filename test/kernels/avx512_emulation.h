@@ -96,26 +96,26 @@ emulated_store(void *p, Vector512 v)
 }
 
 /* All bits of the lanes of 32 whose bits are set. */
-EMULATED __m256
+EMULATED __m256i
 emulated_lanes(unsigned mask)
 {
 	const __m256i bits = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
 
-	return _mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32((int) mask), bits), bits));
+	return _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32((int) mask), bits), bits);
 }
 
 EMULATED Vector512
 emulated_maskz_loadu(unsigned mask, const float *p)
 {
-	return (Vector512) {{_mm256_maskload_ps(p, _mm256_castps_si256(emulated_lanes(mask))),
-		_mm256_maskload_ps(p + 8, _mm256_castps_si256(emulated_lanes(mask >> 8)))}};
+	return (Vector512) {{_mm256_maskload_ps(p, emulated_lanes(mask)),
+		_mm256_maskload_ps(p + 8, emulated_lanes(mask >> 8))}};
 }
 
 EMULATED void
 emulated_mask_storeu(float *p, unsigned mask, Vector512 v)
 {
-	_mm256_maskstore_ps(p, _mm256_castps_si256(emulated_lanes(mask)), v.half[0]);
-	_mm256_maskstore_ps(p + 8, _mm256_castps_si256(emulated_lanes(mask >> 8)), v.half[1]);
+	_mm256_maskstore_ps(p, emulated_lanes(mask), v.half[0]);
+	_mm256_maskstore_ps(p + 8, emulated_lanes(mask >> 8), v.half[1]);
 }
 
 /* Of 16 elements of size bytes those whose bits are set. */
@@ -154,8 +154,7 @@ emulated_mask_storeu_epi16(void *p, unsigned mask, __m256i v)
 #define _mm512_mask_storeu_ps	emulated_mask_storeu
 #define _mm_maskz_loadu_epi8(mask, p)	_mm256_castsi256_si128(emulated_maskz_loadu_small(mask, p, 1))
 #define _mm256_maskz_loadu_epi16(mask, p)	emulated_maskz_loadu_small(mask, p, 2)
-#define _mm256_maskz_loadu_ps(mask, p) \
-	_mm256_maskload_ps(p, _mm256_castps_si256(emulated_lanes(mask)))
+#define _mm256_maskz_loadu_ps(mask, p)	_mm256_maskload_ps(p, emulated_lanes(mask))
 #define _mm256_mask_storeu_epi16	emulated_mask_storeu_epi16
 
 /* ---------------------------------------------------------------- constants */
@@ -199,35 +198,25 @@ EMULATED_3(fnmadd_pd, DOUBLES, _mm256_fnmadd_pd)
 EMULATED Vector512
 emulated_mask(unsigned mask)
 {
-	return (Vector512) {{emulated_lanes(mask), emulated_lanes(mask >> 8)}};
+	return (Vector512) {{OF_INTEGERS(emulated_lanes(mask)), OF_INTEGERS(emulated_lanes(mask >> 8))}};
 }
 
 /* a 2^b for whole b; by libm, which rounds once however small the result */
-EMULATED Vector512
-emulated_scalef_ps(Vector512 a, Vector512 b)
-{
-	float		x[16];
-	float		power[16];
+#define EMULATED_SCALEF(name, type, n, libm) \
+	EMULATED Vector512 \
+	emulated_##name(Vector512 a, Vector512 b) \
+	{ \
+		type		x[n]; \
+		type		power[n]; \
+		emulated_store(x, a); \
+		emulated_store(power, b); \
+		for (int i = 0; i < n; i++) \
+			x[i] = isnan(power[i]) ? power[i] : libm(x[i], (int) power[i]); \
+		return emulated_load(x); \
+	}
 
-	emulated_store(x, a);
-	emulated_store(power, b);
-	for (int i = 0; i < 16; i++)
-		x[i] = isnan(power[i]) ? power[i] : ldexpf(x[i], (int) power[i]);
-	return emulated_load(x);
-}
-
-EMULATED Vector512
-emulated_scalef_pd(Vector512 a, Vector512 b)
-{
-	double		x[8];
-	double		power[8];
-
-	emulated_store(x, a);
-	emulated_store(power, b);
-	for (int i = 0; i < 8; i++)
-		x[i] = isnan(power[i]) ? power[i] : ldexp(x[i], (int) power[i]);
-	return emulated_load(x);
-}
+EMULATED_SCALEF(scalef_ps, float, 16, ldexpf)
+EMULATED_SCALEF(scalef_pd, double, 8, ldexp)
 
 EMULATED Vector512
 emulated_mask_add_pd(Vector512 src, unsigned mask, Vector512 a, Vector512 b)

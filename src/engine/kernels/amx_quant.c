@@ -214,7 +214,7 @@ unpack_weights(const L3Matrix *w, const uint8_t *quants, int g0, int n, uint8_t 
  * Add the slab from group g0 on to the chains of m rows from row0 on in n_panels
  * panels.  Slabs of several panels are no stream that the hardware fetches ahead
  * (measured where avx2_quant.c does the same, not with AMX): the first tile
- * fetches the weights that are unpacked next.
+ * fetches the weights that are unpacked next and their scales.
  */
 TARGET512 static void
 multiply_slab(const L3Matrix *w, int panel0, int n_panels, int g0, const L3Act *x, int row0, int m,
@@ -226,7 +226,7 @@ multiply_slab(const L3Matrix *w, int panel0, int n_panels, int g0, const L3Act *
 	const int	n = all_groups - g0 < SLAB ? all_groups - g0 : SLAB;
 	const size_t scales_bytes = l3_group_scales_bytes(w->type, SLAB);
 	const size_t scales_at = (size_t) (g0 / SLAB) * scales_bytes;
-	const size_t group_bytes = 64 * (size_t) l3_type_bits(w->type);
+	const size_t group_bytes = l3_group_quants_bytes(w->type);
 	const uint8_t *panel = w->data + (size_t) panel0 * w->panel_bytes;
 	const uint8_t *quants = panel + l3_panel_scales_bytes(w->type, w->n_in);
 	const bool	last = g0 + SLAB >= all_groups;

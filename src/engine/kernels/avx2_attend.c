@@ -254,23 +254,10 @@ split_softmax(const int R, const bool whole, Quad *quad, const int n[QUAD], floa
 	}
 }
 
-/* The rows of one quad in a split of 64 positions. */
-typedef struct SplitRows
-{
-	int			n_seen[QUAD];
-	int			n_common;		/* positions that all rows see */
-	float		shrink[QUAD];
-} SplitRows;
-
 TARGET2 INLINE void
 quad_softmax(const int R, Quad *quad, int first, SplitRows *rows)
 {
-	rows->n_common = L3_ATTN_SPLIT;
-	for (int r = 0; r < R; r++)
-	{
-		rows->n_seen[r] = seen_in_split(quad, r, first);
-		rows->n_common = rows->n_seen[r] < rows->n_common ? rows->n_seen[r] : rows->n_common;
-	}
+	see_split(R, quad, first, rows);
 	if (rows->n_common == L3_ATTN_SPLIT)
 		split_softmax(R, true, quad, rows->n_seen, rows->shrink);
 	else
@@ -386,62 +373,7 @@ attend_rows(const L3KvType type, const int R, const bool several, const L3Attend
 			}
 }
 
-TARGET2 static void
-attend_f16_1(const L3AttendArgs *args, Quad *quads, int n_quads, int n_together)
-{
-	attend_rows(L3_KV_F16, 1, false, args, quads, n_quads, n_together);
-}
-
-TARGET2 static void
-attend_f16_4(const L3AttendArgs *args, Quad *quads, int n_quads, int n_together)
-{
-	if (n_quads > 1)
-		attend_rows(L3_KV_F16, QUAD, true, args, quads, n_quads, n_together);
-	else
-		attend_rows(L3_KV_F16, QUAD, false, args, quads, n_quads, n_together);
-}
-
-TARGET2 static void
-attend_f32_1(const L3AttendArgs *args, Quad *quads, int n_quads, int n_together)
-{
-	attend_rows(L3_KV_F32, 1, false, args, quads, n_quads, n_together);
-}
-
-TARGET2 static void
-attend_f32_4(const L3AttendArgs *args, Quad *quads, int n_quads, int n_together)
-{
-	if (n_quads > 1)
-		attend_rows(L3_KV_F32, QUAD, true, args, quads, n_quads, n_together);
-	else
-		attend_rows(L3_KV_F32, QUAD, false, args, quads, n_quads, n_together);
-}
-
-TARGET2 static void
-attend_q8_0_1(const L3AttendArgs *args, Quad *quads, int n_quads, int n_together)
-{
-	attend_rows(L3_KV_Q8_0, 1, false, args, quads, n_quads, n_together);
-}
-
-TARGET2 static void
-attend_q8_0_4(const L3AttendArgs *args, Quad *quads, int n_quads, int n_together)
-{
-	if (n_quads > 1)
-		attend_rows(L3_KV_Q8_0, QUAD, true, args, quads, n_quads, n_together);
-	else
-		attend_rows(L3_KV_Q8_0, QUAD, false, args, quads, n_quads, n_together);
-}
-
-static void
-attend(const L3AttendArgs *args)
-{
-	static const AttendQuadsFn fns[L3_N_KV_TYPES][2] = {
-		[L3_KV_F16] = {attend_f16_1, attend_f16_4},
-		[L3_KV_F32] = {attend_f32_1, attend_f32_4},
-		[L3_KV_Q8_0] = {attend_q8_0_1, attend_q8_0_4}
-	};
-
-	attend_by_quads(args, fns);
-}
+ATTEND(TARGET2)
 
 void
 l3_avx2_attend(L3Kernels *kernels)

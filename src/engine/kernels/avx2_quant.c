@@ -83,13 +83,6 @@ starts_by_pairs(L3PackedType type)
 	return l3_type_bits(type) < 8 && !l3_type_has_add(type);
 }
 
-/* Bytes of a group's packed quants, on the average of a block. */
-TARGET2 INLINE size_t
-group_bytes(L3PackedType type)
-{
-	return 64 * (size_t) l3_type_bits(type);
-}
-
 /* ----------------------------------------------------------------
  *		Unpacking
  * ----------------------------------------------------------------
@@ -508,8 +501,8 @@ tile_rows(const L3PackedType type, const TileArgs *given)
 
 		if (args.weights_ahead != NULL)
 		{
-			PREFETCH_LINES(args.weights_ahead, group_bytes(type), _MM_HINT_T0);
-			args.weights_ahead += group_bytes(type);
+			PREFETCH_LINES(args.weights_ahead, l3_group_quants_bytes(type), _MM_HINT_T0);
+			args.weights_ahead += l3_group_quants_bytes(type);
 			_mm_prefetch((const char *) args.scales_ahead, _MM_HINT_T0);
 			args.scales_ahead += args.scales_step;
 		}
@@ -544,8 +537,8 @@ few_rows(const L3PackedType type, const int R, TileArgs *given)
 	args.n_rows = R;
 	for (int i = 0; i < args.n_groups; i++, advance(type, true, R, &args))
 	{
-		PREFETCH_LINES(args.quants + (size_t) args.g * group_bytes(type) + PREFETCH_BYTES,
-					   group_bytes(type), _MM_HINT_T1);
+		PREFETCH_LINES(args.quants + (size_t) args.g * l3_group_quants_bytes(type) + PREFETCH_BYTES,
+					   l3_group_quants_bytes(type), _MM_HINT_T1);
 		group_rows(type, true, R, &args, 0);
 	}
 	*given = args;
@@ -729,7 +722,7 @@ multiply_slab(const L3Matrix *w, int panel0, int n_panels, int g0, int zero_poin
 	const uint8_t *panel = w->data + (size_t) panel0 * w->panel_bytes;
 	const uint8_t *quants = panel + l3_panel_scales_bytes(w->type, w->n_in);
 	const bool	last = g0 + SLAB >= all_groups;
-	size_t		next_slab = last ? PANELS * w->panel_bytes : (size_t) (g0 + SLAB) * group_bytes(w->type);
+	size_t		next_slab = last ? PANELS * w->panel_bytes : (size_t) (g0 + SLAB) * l3_group_quants_bytes(w->type);
 	size_t		next_scales = last ? PANELS * w->panel_bytes : scales_at + scales_bytes;
 	size_t		next_tile = (size_t) L3_ACT_TILE * (size_t) w->n_in;
 	TileArgs	args = {0};

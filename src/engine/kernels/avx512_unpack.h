@@ -84,7 +84,7 @@ load_quads(L3PackedType type, const uint8_t *quants, int g, __m512i q[8])
 TARGET512 INLINE void
 prefetch_quads(L3PackedType type, const uint8_t *quants, int g)
 {
-	size_t		bytes = 64 * (size_t) l3_type_bits(type);	/* of a group */
+	size_t		bytes = l3_group_quants_bytes(type);
 
 	if (type != L3_Q4_K && type != L3_Q6_K)
 		return;

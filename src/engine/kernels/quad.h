@@ -92,4 +92,57 @@ seen_in_split(const Quad *quad, int r, int first)
 	return n < 0 ? 0 : n < L3_ATTN_SPLIT ? n : L3_ATTN_SPLIT;
 }
 
+/* The rows of one quad in a split of L3_ATTN_SPLIT positions. */
+typedef struct SplitRows
+{
+	int			n_seen[QUAD];
+	int			n_common;		/* positions that all rows see */
+	float		shrink[QUAD];	/* factors for what was summed before */
+} SplitRows;
+
+/* What the first R rows see of the split that begins at first. */
+static inline void
+see_split(const int R, const Quad *quad, int first, SplitRows *rows)
+{
+	rows->n_common = L3_ATTN_SPLIT;
+	for (int r = 0; r < R; r++)
+	{
+		rows->n_seen[r] = seen_in_split(quad, r, first);
+		rows->n_common = rows->n_seen[r] < rows->n_common ? rows->n_seen[r] : rows->n_common;
+	}
+}
+
+/*
+ * attend() of an instruction set, by its attend_rows(type, rows of a quad, are
+ * there several quads, ...), which is made for each type of the cache.
+ */
+#define ATTEND_TYPE(target, type) \
+	target static void \
+	attend_##type##_1(const L3AttendArgs *args, Quad *quads, int n_quads, int n_together) \
+	{ \
+		attend_rows(L3_KV_##type, 1, false, args, quads, n_quads, n_together); \
+	} \
+	target static void \
+	attend_##type##_4(const L3AttendArgs *args, Quad *quads, int n_quads, int n_together) \
+	{ \
+		if (n_quads > 1) \
+			attend_rows(L3_KV_##type, QUAD, true, args, quads, n_quads, n_together); \
+		else \
+			attend_rows(L3_KV_##type, QUAD, false, args, quads, n_quads, n_together); \
+	}
+#define ATTEND(target) \
+	ATTEND_TYPE(target, F16) \
+	ATTEND_TYPE(target, F32) \
+	ATTEND_TYPE(target, Q8_0) \
+	static void \
+	attend(const L3AttendArgs *args) \
+	{ \
+		static const AttendQuadsFn fns[L3_N_KV_TYPES][2] = { \
+			[L3_KV_F16] = {attend_F16_1, attend_F16_4}, \
+			[L3_KV_F32] = {attend_F32_1, attend_F32_4}, \
+			[L3_KV_Q8_0] = {attend_Q8_0_1, attend_Q8_0_4} \
+		}; \
+		attend_by_quads(args, fns); \
+	}
+
 #endif							/* L3_QUAD_H */

@@ -38,6 +38,13 @@ l3_type_bits(L3PackedType type)
 	return type == L3_Q4_0 || type == L3_Q4_K ? 4 : type == L3_Q6_K ? 6 : 8;
 }
 
+/* Bytes of a group's packed quants in a panel, on the average of a block. */
+static inline size_t
+l3_group_quants_bytes(L3PackedType type)
+{
+	return L3_ACT_GROUP * L3_PANEL / 8 * (size_t) l3_type_bits(type);
+}
+
 /* Scales per 16 k rather than per 32? */
 static inline bool
 l3_type_halves(L3PackedType type)

@@ -3,12 +3,12 @@
  * attention.c
  *	  The attention of a step, cut into tasks.
  *
- * A task is up to 32 pairs of a token and a query head that share a KV head.
- * A span of many tokens, a prompt's chunk, makes several.  Sequences that
+ * A task is up to attend_rows pairs of a token and a query head that share a KV
+ * head.  A span of many tokens, a prompt's chunk, makes several.  Sequences that
  * generate have one token each, too few to be worth reading all keys and values;
  * where they begin in the same blocks, as the rows of a query behind one
- * instruction do, up to eight spans go together, which reads these blocks
- * once for all.  With 16 sequences behind 2,000 and 4,000 tokens a step takes
+ * instruction do, several spans go together, which reads these blocks once for
+ * all.  With 16 sequences behind 2,000 and 4,000 tokens a step takes
  * 4 to 9 % less time for it (1B shape, 2 threads, Zen 3); with two or four
  * spans together it was no faster, so nothing is gained by merging few.
  *
@@ -87,8 +87,8 @@ put_together(const L3Attention *attention, int n_threads)
 		span->n_shared = 0;
 		n_quads += span->n_quads;
 	}
-	max_quads = l3_smaller(L3_ATTN_MAX_PARTS, n_quads * (int) attention->hp->n_kv_heads /
-						   (n_threads * TASKS_PER_THREAD));
+	max_quads = l3_smaller(attention->kernels->attend_rows / L3_ATTN_QUAD,
+						   n_quads * (int) attention->hp->n_kv_heads / (n_threads * TASKS_PER_THREAD));
 	for (L3Span *span = batch->spans; span < batch->spans + batch->n_spans; span++)
 	{
 		int			n_shared;
@@ -104,11 +104,11 @@ put_together(const L3Attention *attention, int n_threads)
 	}
 }
 
-/* Tiles of up to L3_ATTN_MAX_ROWS pairs. */
+/* Tiles of up to attend_rows pairs. */
 static int
-span_tiles(const L3Span *span)
+span_tiles(const L3Attention *attention, const L3Span *span)
 {
-	return l3_tasks_for(span->n_quads, L3_ATTN_MAX_ROWS / L3_ATTN_QUAD);
+	return l3_tasks_for(span->n_quads, attention->kernels->attend_rows / L3_ATTN_QUAD);
 }
 
 /* Spans whose rows are in another's tasks have the same first task as the one after them. */
@@ -138,7 +138,7 @@ add_part(const L3Attention *attention, const L3Span *span, uint32_t layer, int h
 	const L3Workspace *ws = attention->ws;
 	const L3Hparams *hp = attention->hp;
 	int			group = (int) (hp->n_heads / hp->n_kv_heads);
-	int			n_rows = l3_smaller(L3_ATTN_MAX_ROWS, span_pairs(hp, span) - pair0);
+	int			n_rows = l3_smaller(attention->kernels->attend_rows, span_pairs(hp, span) - pair0);
 	size_t		list = ((size_t) thread * L3_ATTN_MAX_PARTS + (size_t) args->n_parts) * (size_t) ws->max_blocks;
 	const void **k_blocks = ws->k_blocks + list;
 	const void **v_blocks = ws->v_blocks + list;
@@ -177,7 +177,7 @@ l3_attention_plan(L3Attention *attention, int n_threads)
 	for (L3Span *span = batch->spans; span < batch->spans + batch->n_spans; span++)
 	{
 		span->first_task = attention->n_tasks;
-		attention->n_tasks += span_tiles(span) * (int) attention->hp->n_kv_heads;
+		attention->n_tasks += span_tiles(attention, span) * (int) attention->hp->n_kv_heads;
 	}
 }
 
@@ -186,9 +186,9 @@ l3_attention_task(const L3Attention *attention, uint32_t layer, int task, int th
 {
 	const L3Span *spans = attention->batch->spans;
 	const L3Span *span = span_of_task(attention->batch, task);
-	int			n_tiles = span_tiles(span);
+	int			n_tiles = span_tiles(attention, span);
 	int			head = (task - span->first_task) / n_tiles;
-	int			pair0 = (task - span->first_task) % n_tiles * L3_ATTN_MAX_ROWS;
+	int			pair0 = (task - span->first_task) % n_tiles * attention->kernels->attend_rows;
 	L3AttendArgs args;
 
 	args.kv_type = attention->kv->type;

@@ -28,6 +28,15 @@
 #define ROWS		16
 #define ROW_BYTES	64
 
+/* Opcodes; the first is TILERELEASE's and TILEZERO's, too. */
+enum
+{
+	OP_CONFIGURE = 0x49,
+	OP_MOVE = 0x4B,
+	OP_DOT_BF16 = 0x5C,
+	OP_DOT_BYTES = 0x5E
+};
+
 /* A thread's tiles. */
 static _Thread_local struct
 {
@@ -134,7 +143,8 @@ decode(const ucontext_t *context, Instruction *ins)
 
 	memset(ins, 0, sizeof(*ins));
 	/* three-byte VEX, map 0F38, W0, 128 bits */
-	if (code[0] != 0xC4 || (code[1] & 31) != 2 || (code[2] & 0x84) != 0)
+	if (code[0] != 0xC4 || (code[1] & 31) != 2 || (code[2] & 0x84) != 0 ||
+		(code[3] != OP_CONFIGURE && code[3] != OP_MOVE && code[3] != OP_DOT_BF16 && code[3] != OP_DOT_BYTES))
 		return false;
 	ins->prefix = code[2] & 3;
 	ins->vvvv = ~(code[2] >> 3) & 15;
@@ -250,6 +260,16 @@ multiply_bytes(int sum, int a, int b, bool a_signed, bool b_signed)
 		}
 }
 
+static inline float
+bf16_at(const uint8_t *at)
+{
+	uint32_t	bits = (uint32_t) at[0] << 16 | (uint32_t) at[1] << 24;
+	float		x;
+
+	memcpy(&x, &bits, sizeof(x));
+	return x;
+}
+
 /*
  * Fused multiply-adds of even and of odd k in chains of their own, both added to
  * the sum at the end; subnormals are 0 all along.
@@ -263,26 +283,22 @@ multiply_bf16(int sum, int a, int b)
 	/* all exceptions masked, round to nearest, flush to zero, denormals are zero */
 	_mm_setcsr(0x9FC0);
 	for (int m = 0; m < state.rows[sum] - left_out; m++)
+	{
+		float		chain[2][ROW_BYTES / 4] = {{0}};
+
+		for (int k = 0; k < state.row_bytes[a] / 2; k++)
+			for (int n = 0; n < state.row_bytes[sum] / 4; n++)
+				chain[k % 2][n] = __builtin_fmaf(bf16_at(&state.data[a][m][2 * k]),
+												 bf16_at(&state.data[b][k / 2][4 * n + k % 2 * 2]), chain[k % 2][n]);
 		for (int n = 0; n < state.row_bytes[sum] / 4; n++)
 		{
-			float		chain[2] = {0, 0};
 			float		total;
 
-			for (int k = 0; k < state.row_bytes[a] / 2; k++)
-			{
-				const uint8_t *x = &state.data[a][m][2 * k];
-				const uint8_t *w = &state.data[b][k / 2][4 * n + k % 2 * 2];
-				uint32_t	bits[2] = {(uint32_t) x[0] << 16 | (uint32_t) x[1] << 24,
-				(uint32_t) w[0] << 16 | (uint32_t) w[1] << 24};
-				float		factors[2];
-
-				memcpy(factors, bits, sizeof(factors));
-				chain[k % 2] = __builtin_fmaf(factors[0], factors[1], chain[k % 2]);
-			}
 			memcpy(&total, &state.data[sum][m][4 * n], 4);
-			total += chain[0] + chain[1];
+			total += chain[0][n] + chain[1][n];
 			memcpy(&state.data[sum][m][4 * n], &total, 4);
 		}
+	}
 	_mm_setcsr(csr);
 }
 
@@ -291,7 +307,7 @@ execute(const Instruction *ins)
 {
 	switch (ins->opcode)
 	{
-		case 0x49:
+		case OP_CONFIGURE:
 			if (ins->prefix == 0 && ins->in_memory)
 				load_config(ins->address);
 			else if (ins->prefix == 0)
@@ -304,25 +320,23 @@ execute(const Instruction *ins)
 			else
 				fail("emulated AMX: STTILECFG is not");
 			break;
-		case 0x4B:
+		case OP_MOVE:
 			if (ins->prefix == 0)
 				fail("emulated AMX: no such move");
 			move_tile(ins, ins->prefix == 2);	/* 66 and F2 load */
 			break;
-		case 0x5C:
+		case OP_DOT_BF16:
 			if (ins->prefix != 2)
 				fail("emulated AMX: no such product");
 			need_product(ins->reg, ins->rm, ins->vvvv);
 			multiply_bf16(ins->reg, ins->rm, ins->vvvv);
 			break;
-		case 0x5E:
+		case OP_DOT_BYTES:
 			need_product(ins->reg, ins->rm, ins->vvvv);
 			/* none: unsigned both; 66: b signed; F3: a signed; F2: both */
 			multiply_bytes(ins->reg, ins->rm, ins->vvvv, ins->prefix >= 2,
 						   ins->prefix == 1 || ins->prefix == 3);
 			break;
-		default:
-			fail("not an AMX instruction that is emulated");
 	}
 }
 
@@ -336,8 +350,12 @@ on_illegal_instruction(int signo, siginfo_t *info, void *context)
 	(void) info;
 	if (!decode(user, &ins))
 		fail("an illegal instruction, and none of AMX");
-	execute(&ins);
-	user->uc_mcontext.gregs[REG_RIP] += ins.length;
+	/* Those that follow at once need no signal of their own. */
+	do
+	{
+		execute(&ins);
+		user->uc_mcontext.gregs[REG_RIP] += ins.length;
+	} while (decode(user, &ins));
 }
 
 void

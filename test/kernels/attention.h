@@ -137,13 +137,26 @@ stored_right(const Cache *cache, int n_keys)
 }
 
 /*
+ * How far a product of two factors may be off, relative to it, before it is added.
+ * AMX: a factor rounded to two bfloat16 and the cache's, unless a half, cut to as
+ * many bits, and the product of the low parts left out.
+ */
+static double
+product_error(const L3Kernels *kernels, L3KvType type)
+{
+	if (!(kernels->features & L3_CPU_AMX))
+		return 0;
+	return 0x1p-18 + (type == L3_KV_F16 ? 0 : 0x1p-17) + 0x1p-17;
+}
+
+/*
  * One row in double.  Returns a bound on what rounding may do in float: each
  * score is off by no more than head_dim roundings of its magnitudes, each
  * weight by the exponential of twice that, and the sums over keys by one
- * rounding a key.
+ * rounding a key; all products by product_error.
  */
 static double
-attend_double(const Cache *cache, const float *q, int n_keys, double *out)
+attend_double(const Cache *cache, const float *q, int n_keys, double product_error, double *out)
 {
 	double	   *score = malloc((size_t) n_keys * sizeof(double));
 	double		max = -INFINITY;
@@ -164,7 +177,7 @@ attend_double(const Cache *cache, const float *q, int n_keys, double *out)
 			magnitude += fabs(product);
 		}
 		max = fmax(max, score[j]);
-		score_error = fmax(score_error, cache->head_dim * 0x1p-24 * magnitude);
+		score_error = fmax(score_error, (cache->head_dim * 0x1p-24 + product_error) * magnitude);
 	}
 	for (int d = 0; d < cache->value_dim; d++)
 		out[d] = 0;
@@ -184,7 +197,7 @@ attend_double(const Cache *cache, const float *q, int n_keys, double *out)
 	for (int d = 0; d < cache->value_dim; d++)
 		out[d] /= sum;
 	free(score);
-	return max_value * (exp(2 * score_error) - 1 + (n_keys + 24) * 0x1p-23);
+	return max_value * (exp(2 * score_error) - 1 + (n_keys + 24) * 0x1p-23 + product_error);
 }
 
 static L3AttendPart
@@ -194,6 +207,17 @@ part_of(int n_rows, void *const *k_blocks, void *const *v_blocks)
 	{
 		n_rows, (const void *const *) k_blocks, (const void *const *) v_blocks
 	};
+}
+
+/* Every number of rows up to 9, then every fifth, and the most; 0 after that. */
+static int
+next_n_rows(const L3Kernels *kernels, int n_rows)
+{
+	int			next = n_rows + (n_rows < 9 ? 1 : 5);
+
+	if (n_rows == kernels->attend_rows)
+		return 0;
+	return next < kernels->attend_rows ? next : kernels->attend_rows;
 }
 
 static void
@@ -213,7 +237,7 @@ check_attend_shape(const L3Kernels *kernels, L3KvType type, int head_dim, int va
 	tap_ok(stored_right(&cache, n_total), "%s kv_store %s %d/%d: %d positions in their places",
 		   level, kv_type_names[type], head_dim, value_dim, n_total);
 
-	for (int n_rows = 1; n_rows <= L3_ATTN_MAX_ROWS; n_rows++)
+	for (int n_rows = 1; n_rows > 0; n_rows = next_n_rows(kernels, n_rows))
 	{
 		L3AttendArgs args = {.kv_type = type, .head_dim = head_dim, .value_dim = value_dim,
 			.n_rows = n_rows, .n_parts = 1, .parts = {part_of(n_rows, cache.k_blocks, cache.v_blocks)}};
@@ -238,7 +262,8 @@ check_attend_shape(const L3Kernels *kernels, L3KvType type, int head_dim, int va
 			L3AttendArgs one = args;
 			int			last = (args.n_keys[r] - 1) / L3_KV_BLOCK;
 			void	   *blocks[2][MAX_BLOCKS] = {{0}};
-			double		bound = attend_double(&cache, args.q[r], args.n_keys[r], expected);
+			double		bound = attend_double(&cache, args.q[r], args.n_keys[r],
+												   product_error(kernels, type), expected);
 
 			for (int d = 0; d < value_dim; d++)
 				near = near && fabs(args.out[r][d] - expected[d]) <= bound;
@@ -295,7 +320,7 @@ check_attend_parts(const L3Kernels *kernels, L3KvType type, int head_dim, int va
 		int			n_shared_blocks = n_shared / L3_KV_BLOCK;
 		void	   *blocks[L3_ATTN_MAX_PARTS][2][MAX_BLOCKS];
 		int			part_of_row[L3_ATTN_MAX_ROWS];
-		int			room = L3_ATTN_MAX_PARTS;
+		int			room = kernels->attend_rows / L3_ATTN_QUAD;
 		L3AttendArgs args = {.kv_type = type, .head_dim = head_dim, .value_dim = value_dim,
 		.n_shared = n_shared};
 
@@ -369,8 +394,8 @@ check_q8_0_as_float(const L3Kernels *kernels, int head_dim, int value_dim)
 	float	   *q = malloc((size_t) L3_ATTN_MAX_ROWS * head_dim * sizeof(float));
 	float	   *out = malloc((size_t) L3_ATTN_MAX_ROWS * value_dim * 2 * sizeof(float));
 	L3AttendArgs args = {.kv_type = L3_KV_Q8_0, .head_dim = head_dim, .value_dim = value_dim,
-		.n_rows = L3_ATTN_MAX_ROWS, .n_parts = 1,
-	.parts = {part_of(L3_ATTN_MAX_ROWS, cache.k_blocks, cache.v_blocks)}};
+		.n_rows = kernels->attend_rows, .n_parts = 1,
+	.parts = {part_of(kernels->attend_rows, cache.k_blocks, cache.v_blocks)}};
 	L3AttendArgs floats = args;
 
 	for (int b = 0; b < MAX_BLOCKS; b++)
@@ -386,7 +411,7 @@ check_q8_0_as_float(const L3Kernels *kernels, int head_dim, int value_dim)
 				v[j * value_dim + d] = (float) cache.values[((size_t) b * L3_KV_BLOCK + j) * value_dim + d];
 		}
 	}
-	for (int r = 0; r < L3_ATTN_MAX_ROWS; r++)
+	for (int r = 0; r < kernels->attend_rows; r++)
 	{
 		for (int d = 0; d < head_dim; d++)
 			q[r * head_dim + d] = random_normal() * 3 / sqrtf((float) head_dim);
@@ -396,10 +421,10 @@ check_q8_0_as_float(const L3Kernels *kernels, int head_dim, int value_dim)
 		floats.out[r] = out + (size_t) (L3_ATTN_MAX_ROWS + r) * value_dim;
 	}
 	floats.kv_type = L3_KV_F32;
-	floats.parts[0] = part_of(L3_ATTN_MAX_ROWS, k_blocks, v_blocks);
+	floats.parts[0] = part_of(kernels->attend_rows, k_blocks, v_blocks);
 	kernels->attend(&args);
 	kernels->attend(&floats);
-	tap_ok(same_bits(args.out[0], floats.out[0], L3_ATTN_MAX_ROWS * value_dim),
+	tap_ok(same_bits(args.out[0], floats.out[0], kernels->attend_rows * value_dim),
 		   "%s attend q8_0 %d/%d: bit for bit as if the numbers were stored as floats",
 		   l3_cpu_name(kernels->features), head_dim, value_dim);
 	for (int b = 0; b < MAX_BLOCKS; b++)
@@ -409,6 +434,76 @@ check_q8_0_as_float(const L3Kernels *kernels, int head_dim, int value_dim)
 	}
 	free(out);
 	free(q);
+	free_cache(&cache);
+}
+
+/*
+ * A position whose key and value are not finite: rows that end before it, in the
+ * same split or not, are as if it were not there, and those that see it show it.
+ */
+static void
+check_attend_not_finite(const L3Kernels *kernels, L3KvType type, int head_dim, int value_dim)
+{
+	Cache		cache = random_cache(kernels, type, head_dim, value_dim, MAX_KEYS);
+	float	   *head = malloc((size_t) (head_dim + value_dim) * sizeof(float));
+	float	   *q = malloc((size_t) L3_ATTN_MAX_ROWS * head_dim * sizeof(float));
+	float	   *out = malloc((size_t) L3_ATTN_MAX_ROWS * value_dim * sizeof(float));
+	float	   *expected = malloc((size_t) L3_ATTN_MAX_ROWS * value_dim * sizeof(float));
+	bool		same = true;
+	bool		shown = true;
+
+	for (int i = 0; i < L3_ATTN_MAX_ROWS * head_dim; i++)
+		q[i] = random_normal() * 3 / sqrtf((float) head_dim);
+	for (int at = 80; at < 96; at++)
+	{
+		int			n_rows = 1 + (int) (random_u32() % (unsigned) kernels->attend_rows);
+		L3AttendArgs args = {.kv_type = type, .head_dim = head_dim, .value_dim = value_dim,
+			.n_rows = n_rows, .n_parts = 1, .parts = {part_of(n_rows, cache.k_blocks, cache.v_blocks)}};
+
+		for (int r = 0; r < n_rows; r++)
+		{
+			args.q[r] = q + (size_t) r * head_dim;
+			args.n_keys[r] = at - 20 + (int) (random_u32() % 50);
+		}
+		/* First without it: rows that will see it end before. */
+		for (int bad = 0; bad < 2; bad++)
+		{
+			L3AttendArgs call = args;
+
+			for (int d = 0; bad && d < head_dim + value_dim; d++)
+				head[d] = random_u32() % 3 == 0 ? NAN : d % 2 ? INFINITY : -INFINITY;
+			if (bad)
+				kernels->kv_store(type, cache.k_blocks[at / 16], cache.v_blocks[at / 16], at % 16,
+								  head, head_dim, head + head_dim, value_dim);
+			for (int r = 0; r < n_rows; r++)
+			{
+				call.out[r] = (bad ? out : expected) + (size_t) r * value_dim;
+				if (!bad && call.n_keys[r] > at)
+					call.n_keys[r] = at;
+			}
+			kernels->attend(&call);
+		}
+		for (int r = 0; r < n_rows; r++)
+		{
+			if (args.n_keys[r] <= at)
+				same = same && same_bits(out + (size_t) r * value_dim, expected + (size_t) r * value_dim, value_dim);
+			for (int d = 0; args.n_keys[r] > at && d < value_dim; d++)
+				shown = shown && !isfinite(out[(size_t) r * value_dim + d]);
+		}
+		/* Well again before the next one. */
+		for (int d = 0; d < head_dim + value_dim; d++)
+			head[d] = random_normal();
+		kernels->kv_store(type, cache.k_blocks[at / 16], cache.v_blocks[at / 16], at % 16,
+						  head, head_dim, head + head_dim, value_dim);
+	}
+	tap_ok(same, "%s attend %s %d/%d: rows that do not see a number that is not finite have their bits",
+		   l3_cpu_name(kernels->features), kv_type_names[type], head_dim, value_dim);
+	tap_ok(shown, "%s attend %s %d/%d: rows that see one show it",
+		   l3_cpu_name(kernels->features), kv_type_names[type], head_dim, value_dim);
+	free(expected);
+	free(out);
+	free(q);
+	free(head);
 	free_cache(&cache);
 }
 
@@ -447,6 +542,7 @@ check_attention(const L3Kernels *kernels)
 		{
 			check_attend_shape(kernels, (L3KvType) type, shapes[i][0], shapes[i][1]);
 			check_attend_parts(kernels, (L3KvType) type, shapes[i][0], shapes[i][1]);
+			check_attend_not_finite(kernels, (L3KvType) type, shapes[i][0], shapes[i][1]);
 		}
 	for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++)
 		check_q8_0_as_float(kernels, shapes[i][0], shapes[i][1]);

@@ -41,6 +41,8 @@ typedef struct Vector512
 #undef _mm512_setr_epi32
 #undef _mm512_slli_epi32
 #undef _mm512_srli_epi16
+#undef _mm512_srli_epi32
+#undef _mm512_cmpeq_epi16_mask
 
 /* ---------------------------------------------------------------- halves */
 
@@ -406,6 +408,20 @@ emulated_srlv_epi16(Vector512 a, Vector512 n)
 	return emulated_load(x);
 }
 
+EMULATED __mmask32
+emulated_cmpeq_epi16_mask(Vector512 a, Vector512 b)
+{
+	uint16_t	x[32];
+	uint16_t	y[32];
+	__mmask32	equal = 0;
+
+	emulated_store(x, a);
+	emulated_store(y, b);
+	for (int i = 0; i < 32; i++)
+		equal |= (__mmask32) (x[i] == y[i]) << i;
+	return equal;
+}
+
 EMULATED Vector512
 emulated_rolv_epi32(Vector512 a, Vector512 n)
 {
@@ -468,6 +484,10 @@ emulated_permutex2var_epi32(Vector512 a, Vector512 index, Vector512 b)
 #define _mm512_srli_epi16(a, n) \
 	((Vector512) {{OF_INTEGERS(_mm256_srli_epi16(INTEGERS((a).half[0]), n)), \
 		OF_INTEGERS(_mm256_srli_epi16(INTEGERS((a).half[1]), n))}})
+#define _mm512_srli_epi32(a, n) \
+	((Vector512) {{OF_INTEGERS(_mm256_srli_epi32(INTEGERS((a).half[0]), n)), \
+		OF_INTEGERS(_mm256_srli_epi32(INTEGERS((a).half[1]), n))}})
+#define _mm512_cmpeq_epi16_mask	emulated_cmpeq_epi16_mask
 #define _mm512_srlv_epi16		emulated_srlv_epi16
 #define _mm512_rolv_epi32		emulated_rolv_epi32
 #define _mm512_reduce_max_epu32	emulated_reduce_max_epu32

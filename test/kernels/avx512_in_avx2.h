@@ -30,6 +30,7 @@
 #define l3_amx_quant				l3_amx_quant_in_avx2
 #define l3_amx_quant_scratch_bytes	l3_amx_quant_scratch_bytes_in_avx2
 #define l3_amx_bf16					l3_amx_bf16_in_avx2
+#define l3_amx_attend				l3_amx_attend_in_avx2
 #define l3_amx_bf16_scratch_bytes	l3_amx_bf16_scratch_bytes_in_avx2
 
 #endif							/* AVX512_IN_AVX2_H */

@@ -369,6 +369,7 @@ bench(const char *only)
 			bench_attend(&kernels, (L3KvType) type, 1, 1);
 			bench_attend(&kernels, (L3KvType) type, 1, 4);
 			bench_attend(&kernels, (L3KvType) type, 8, 1);
+			bench_attend(&kernels, (L3KvType) type, 1, kernels.attend_rows / 4);
 		}
 	}
 	for (int t = 0; t < BENCH_THREADS; t++)

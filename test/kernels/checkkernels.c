@@ -732,6 +732,7 @@ check_emulated_amx(const L3Kernels *generic)
 	emulate_amx(false);
 	tap_ok(works(), "amx: one that multiplies right is not");
 	check_matmuls(&kernels, generic);
+	check_attention(&kernels);
 	emulate_amx_no_more();
 #else
 	tap_skip("amx, emulated: the compiler does not know it");

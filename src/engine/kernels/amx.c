@@ -29,6 +29,7 @@ l3_kernels_amx(L3Kernels *kernels)
 {
 	l3_amx_quant(kernels);
 	l3_amx_bf16(kernels);
+	l3_amx_attend(kernels);
 	kernels->matmul_scratch_bytes = scratch_bytes;
 }
 

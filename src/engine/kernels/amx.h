@@ -68,15 +68,20 @@ l3_tile_release(void)
 	__asm__ volatile("tilerelease");
 }
 
-/* Tiles are named by literals 0 .. 7.  Rows in memory are stride bytes apart. */
+/*
+ * Tiles are named by literals 0 .. 7.  Rows in memory are stride bytes apart; offset, a
+ * constant, is in bytes.
+ */
 #define TILE_ZERO(tile) \
 	__asm__ volatile("tilezero %%tmm" #tile : : )
-#define TILE_LOAD(tile, base, stride) \
-	__asm__ volatile("tileloadd (%0,%1,1), %%tmm" #tile \
-					 : : "r" (base), "r" ((long) (stride)) : "memory")
-#define TILE_STORE(tile, base, stride) \
-	__asm__ volatile("tilestored %%tmm" #tile ", (%0,%1,1)" \
-					 : : "r" (base), "r" ((long) (stride)) : "memory")
+#define TILE_LOAD_AT(tile, base, offset, stride) \
+	__asm__ volatile("tileloadd %c2(%0,%1,1), %%tmm" #tile \
+					 : : "r" (base), "r" ((long) (stride)), "i" (offset) : "memory")
+#define TILE_STORE_AT(tile, base, offset, stride) \
+	__asm__ volatile("tilestored %%tmm" #tile ", %c2(%0,%1,1)" \
+					 : : "r" (base), "r" ((long) (stride)), "i" (offset) : "memory")
+#define TILE_LOAD(tile, base, stride)	TILE_LOAD_AT(tile, base, 0, stride)
+#define TILE_STORE(tile, base, stride)	TILE_STORE_AT(tile, base, 0, stride)
 
 /*
  * sum[m][n] += a[m][4k + i] * b[k][4n + i], exact products of bytes in 32 bits:
@@ -92,6 +97,7 @@ l3_tile_release(void)
 /* Each enters its functions into the table. */
 void		l3_amx_quant(L3Kernels *kernels);
 void		l3_amx_bf16(L3Kernels *kernels);
+void		l3_amx_attend(L3Kernels *kernels);
 size_t		l3_amx_quant_scratch_bytes(const L3Matrix *w, int m_max);
 size_t		l3_amx_bf16_scratch_bytes(void);
 

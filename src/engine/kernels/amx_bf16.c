@@ -4,8 +4,7 @@
  *	  Products of BF16 matrices with AMX.
  *
  * TDPBF16PS multiplies bfloat16 with bfloat16.  The weights are; an activation is
- * taken as two of them, its high part and what that leaves, together 16 of its
- * 24 bits: an error of 2^-17 at most, which with L3_AMX_BF16_MIN_WIDTH products
+ * taken as two of them (amx_bf16.h): an error of 2^-17 at most, which with L3_AMX_BF16_MIN_WIDTH products
  * to a sum is less than what their additions in float may lose.  Each pair of
  * instructions adds the products of 32 k, the high parts first; the order within
  * one is the CPU's, the same for every row.
@@ -19,9 +18,8 @@
 
 #ifdef L3_HAVE_AMX
 
-#include "kernels/avx512.h"
+#include "kernels/amx_bf16.h"
 
-#define STEP		32			/* k of one instruction */
 #define STEPS		8			/* of a slab */
 #define PANELS		16			/* whose chains wait in memory together */
 #define PAIR		2			/* tiles of rows, panels: worked on together */
@@ -42,28 +40,6 @@ _Static_assert(sizeof(Work) <= L3_SCRATCH_SLAB, "it fits the bound on scratch");
  *		Activations
  * ----------------------------------------------------------------
  */
-
-/* 16 bfloat16 to float. */
-TARGET512 INLINE __m512
-widen(const uint16_t *bf16)
-{
-	return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_load_si256((const __m256i *) bf16)), 16));
-}
-
-/* 32 values in two parts. */
-TARGET_BF16 INLINE void
-split_step(const float *x, uint16_t *high, uint16_t *low)
-{
-	__m512		a = _mm512_loadu_ps(x);
-	__m512		b = _mm512_loadu_ps(x + 16);
-	__m512bh	rounded = _mm512_cvtne2ps_pbh(b, a);
-
-	memcpy(high, &rounded, sizeof(rounded));
-	a = _mm512_sub_ps(a, widen(high));
-	b = _mm512_sub_ps(b, widen(high + 16));
-	rounded = _mm512_cvtne2ps_pbh(b, a);
-	memcpy(low, &rounded, sizeof(rounded));
-}
 
 /* n_steps steps from k0 on of up to two tiles of rows from row0 on; zero past m. */
 TARGET_BF16 static void

@@ -5,7 +5,7 @@
  *
  * Four rows by one block of 16 positions, and four rows by 16 dimensions of
  * the values, in registers.  What the first quad of a call converts to float
- * it leaves in memory for the others, so that all 32 rows share it.
+ * it leaves in memory for the others, so that all rows share it.
  *
  *-------------------------------------------------------------------------
  */

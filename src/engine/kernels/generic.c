@@ -279,6 +279,7 @@ l3_kernels_generic(L3Kernels *kernels)
 	kernels->swiglu = swiglu;
 	kernels->kv_store = l3_generic_kv_store;
 	kernels->attend = attend;
+	kernels->attend_rows = 32;
 	kernels->argmax = argmax;
 	kernels->logsumexp = logsumexp;
 }

@@ -31,7 +31,7 @@
 #define L3_KV_BLOCK			16	/* positions in a KV block */
 #define L3_KV_GROUP			32	/* dimensions of a head that share a scale in Q8_0 */
 #define L3_ATTN_SPLIT		64	/* positions whose softmax is merged at once */
-#define L3_ATTN_MAX_ROWS	32	/* query rows of one attend call */
+#define L3_ATTN_MAX_ROWS	64	/* query rows of one attend call */
 #define L3_ATTN_QUAD		4	/* query rows that go together */
 #define L3_ATTN_MAX_PARTS	(L3_ATTN_MAX_ROWS / L3_ATTN_QUAD)
 
@@ -89,7 +89,7 @@ typedef struct L3AttendPart
 } L3AttendPart;
 
 /*
- * Attention of up to 32 query rows for one KV head, over the KV blocks of one
+ * Attention of up to L3Kernels.attend_rows query rows for one KV head, over the KV blocks of one
  * sequence, or of several that begin with the same ones, which are then read once
  * for all.  Row r sees keys 0 .. n_keys[r] - 1 of its part's
  *	k_blocks[b]: keys 16b .. 16b+15, layout [head_dim][16]
@@ -102,9 +102,10 @@ typedef struct L3AttendPart
  * The parts' rows follow one another.  With several parts n_shared is a multiple
  * of L3_ATTN_SPLIT and no more than any n_keys; the blocks of so many positions are
  * taken from the first part's lists, and the others' need not hold them.  The
- * numbers of rows of the parts, each rounded up to 4, add up to 32 at most.
+ * numbers of rows of the parts, each rounded up to 4, add up to attend_rows at most.
  *
- * score = chain over d of fused multiply-adds.  Softmax is the exact online
+ * score = chain over d of fused multiply-adds (AMX: of products of 32 d, amx_attend.c).
+ * Softmax is the exact online
  * form: positions are taken in splits of 64 from position 0, each split's
  * maximum and sum merged into the running ones in order of position.
  */
@@ -113,11 +114,11 @@ typedef struct L3AttendArgs
 	L3KvType	kv_type;
 	int			head_dim;
 	int			value_dim;
-	int			n_rows;			/* 1 .. L3_ATTN_MAX_ROWS */
+	int			n_rows;			/* 1 .. attend_rows */
 	const float *q[L3_ATTN_MAX_ROWS];	/* each (head_dim) */
 	int			n_keys[L3_ATTN_MAX_ROWS];	/* each >= 1 */
 	float	   *out[L3_ATTN_MAX_ROWS];	/* each (value_dim) */
-	int			n_parts;		/* 1 .. L3_ATTN_MAX_PARTS */
+	int			n_parts;		/* 1 .. attend_rows / L3_ATTN_QUAD */
 	int			n_shared;		/* of several parts */
 	L3AttendPart parts[L3_ATTN_MAX_PARTS];
 } L3AttendArgs;
@@ -172,6 +173,8 @@ typedef struct L3Kernels
 							 const float *value, int value_dim);
 
 	void		(*attend) (const L3AttendArgs *args);
+	/* Rows that it takes at once: more would not stay in its caches. <= L3_ATTN_MAX_ROWS */
+	int			attend_rows;
 
 	/* Index of the largest of n values; the lowest index wins a tie. */
 	int			(*argmax) (const float *x, int n);

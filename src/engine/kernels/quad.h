@@ -33,12 +33,9 @@ typedef struct Quad
 	int			longest;		/* of n_keys */
 	float		max[QUAD];
 	float		sum[QUAD];
-	/* probabilities, not normalised, of a split's positions */
-	float		p[QUAD][L3_ATTN_SPLIT] __attribute__((aligned(64)));
+	/* (QUAD, L3_ATTN_SPLIT): scores of a split's positions, then probabilities, not normalised */
+	float		(*p)[L3_ATTN_SPLIT];
 } Quad;
-
-/* Attention of n_quads quads, which take the first n_together positions together. */
-typedef void (*AttendQuadsFn) (const L3AttendArgs *args, Quad *quads, int n_quads, int n_together);
 
 /* A quad of up to four rows of a part from row on. */
 static inline void
@@ -60,11 +57,14 @@ start_quad(const L3AttendArgs *args, const L3AttendPart *part, int row, int n_ro
 	}
 }
 
-/* fns[kv_type][0] takes a single row, [1] quads. */
-static inline void
-attend_by_quads(const L3AttendArgs *args, const AttendQuadsFn fns[L3_N_KV_TYPES][2])
+/*
+ * The quads of a call, row r of quad i with row QUAD * i + r of p.  Returns how
+ * many; *n_together: the positions from 0 on that they have in common.
+ */
+static inline int
+form_quads(const L3AttendArgs *args, float p[L3_ATTN_MAX_ROWS][L3_ATTN_SPLIT], Quad quads[MAX_QUADS],
+		   int *n_together)
 {
-	Quad		quads[MAX_QUADS];
 	int			n_quads = 0;
 	int			longest = 0;
 	int			row = 0;
@@ -76,11 +76,13 @@ attend_by_quads(const L3AttendArgs *args, const AttendQuadsFn fns[L3_N_KV_TYPES]
 			Quad	   *quad = &quads[n_quads];
 
 			start_quad(args, part, row + done, part->n_rows - done, quad);
+			quad->p = &p[n_quads * QUAD];
 			longest = quad->longest > longest ? quad->longest : longest;
 		}
 		row += part->n_rows;
 	}
-	fns[args->kv_type][args->n_rows > 1] (args, quads, n_quads, args->n_parts > 1 ? args->n_shared : longest);
+	*n_together = args->n_parts > 1 ? args->n_shared : longest;
+	return n_quads;
 }
 
 /* How many of the split's positions, which begin at first, row r of the quad sees. */
@@ -112,6 +114,9 @@ see_split(const int R, const Quad *quad, int first, SplitRows *rows)
 	}
 }
 
+/* Attention of n_quads quads, which take the first n_together positions together. */
+typedef void (*AttendQuadsFn) (const L3AttendArgs *args, Quad *quads, int n_quads, int n_together);
+
 /*
  * attend() of an instruction set, by its attend_rows(type, rows of a quad, are
  * there several quads, ...), which is made for each type of the cache.
@@ -142,7 +147,12 @@ see_split(const int R, const Quad *quad, int first, SplitRows *rows)
 			[L3_KV_F32] = {attend_F32_1, attend_F32_4}, \
 			[L3_KV_Q8_0] = {attend_Q8_0_1, attend_Q8_0_4} \
 		}; \
-		attend_by_quads(args, fns); \
+		float		p[L3_ATTN_MAX_ROWS][L3_ATTN_SPLIT] __attribute__((aligned(64))); \
+		Quad		quads[MAX_QUADS]; \
+		int			n_together; \
+		int			n_quads = form_quads(args, p, quads, &n_together); \
+		\
+		fns[args->kv_type][args->n_rows > 1] (args, quads, n_quads, n_together); \
 	}
 
 #endif							/* L3_QUAD_H */

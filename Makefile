@@ -75,11 +75,11 @@ DOCS = README.md
 # ---------------------------------------------------------------- the engine
 # BASE is in both shared objects; RUN (compute, threads, OpenBLAS) only in the
 # engine worker's.
-ENGINE_RUN_SRCS = $(filter-out %/cpu.c,$(wildcard src/engine/kernels/*.c)) \
+ENGINE_RUN_SRCS = $(filter-out %/cpu.c %/cpu_detect.c,$(wildcard src/engine/kernels/*.c)) \
 	$(addprefix src/engine/,$(addsuffix .c,pool kv attention forward sampler scheduler answer lookup score \
 	model request labels stops admission trie automaton automaton_build mask constrain))
 ENGINE_BASE_SRCS = $(filter-out $(ENGINE_RUN_SRCS),$(wildcard src/engine/*.c)) \
-	src/engine/kernels/cpu.c
+	src/engine/kernels/cpu.c src/engine/kernels/cpu_detect.c
 ENGINE_BASE_OBJS = $(ENGINE_BASE_SRCS:.c=.o)
 ENGINE_OBJS = $(ENGINE_BASE_OBJS) $(patsubst %.c,%.o,$(wildcard $(ENGINE_RUN_SRCS)))
 
@@ -172,8 +172,13 @@ SAN_tsan = -fsanitize=thread -DL3_SANITIZED
 CC_fuzz = clang
 SAN_fuzz = -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -DL3_SANITIZED
 
-KERNEL_TEST_SRCS = $(wildcard test/kernels/*.c)
 AVX512_SRCS = $(wildcard src/engine/kernels/avx512*.c src/engine/kernels/amx*.c)
+# Programs that see the levels that the CPU has not got, too (test/kernels/emulated_levels.h).
+ifneq ($(filter x86_64%,$(shell $(CC) -dumpmachine)),)
+EMULATED_LEVELS_LINK = $(addprefix -Wl$(comma)--wrap=,l3_cpu_detect l3_kernels_avx512 l3_kernels_avx512vnni \
+	l3_kernels_amx l3_amx_usable)
+endif
+comma = ,
 TOOL_SRCS = $(wildcard test/tools/*.c)
 TRAINER_SRCS = $(filter-out %/main.c,$(wildcard demo/train/*.c))
 REFERENCE_SRCS = $(filter-out %_main.c,$(wildcard test/reference/*.c))
@@ -197,10 +202,13 @@ build/$(1)/demo/train/%.o: TEST_CFLAGS += $(TRAINER_CFLAGS)
 build/$(1)/test_trainer%: build/$(1)/test/unit/test_trainer%.o $$(TRAINER_$(1)) $$(ENGINE_$(1))
 	$$(CC_$(1)) $$(SAN_$(1)) -pthread -o $$@ $$^ $$(TEST_LIBS)
 build/$(1)/test_%: build/$(1)/test/unit/test_%.o $$(ENGINE_$(1)) $$(REFERENCE_$(1))
-	$$(CC_$(1)) $$(SAN_$(1)) -pthread -o $$@ $$^ $$(TEST_LIBS)
-build/$(1)/checkkernels: $$(patsubst %.c,build/$(1)/%.o,$$(KERNEL_TEST_SRCS)) \
-		$$(patsubst src/engine/kernels/%.c,build/$(1)/in_avx2/%.o,$$(AVX512_SRCS)) $$(ENGINE_$(1))
-	$$(CC_$(1)) $$(SAN_$(1)) -pthread -o $$@ $$^ $$(TEST_LIBS)
+	$$(CC_$(1)) $$(SAN_$(1)) $$(LEVELS_LINK) -pthread -o $$@ $$^ $$(TEST_LIBS)
+EMULATED_LEVELS_$(1) = $$(patsubst src/engine/kernels/%.c,build/$(1)/in_avx2/%.o,$$(AVX512_SRCS)) \
+	build/$(1)/test/kernels/emulated_levels.o build/$(1)/test/kernels/amx_emulator.o
+build/$(1)/test_forward build/$(1)/test_numerics: $$(EMULATED_LEVELS_$(1))
+build/$(1)/test_forward build/$(1)/test_numerics: LEVELS_LINK = $$(EMULATED_LEVELS_LINK)
+build/$(1)/checkkernels: build/$(1)/test/kernels/checkkernels.o $$(EMULATED_LEVELS_$(1)) $$(ENGINE_$(1))
+	$$(CC_$(1)) $$(SAN_$(1)) $$(EMULATED_LEVELS_LINK) -pthread -o $$@ $$^ $$(TEST_LIBS)
 build/$(1)/fuzz_%: build/$(1)/test/fuzz/fuzz_%.o $$(ENGINE_$(1))
 	$$(CC_$(1)) $$(SAN_$(1)) -fsanitize=fuzzer -pthread -o $$@ $$^ $$(TEST_LIBS)
 build/$(1)/mkmodel: $$(patsubst %.c,build/$(1)/%.o,$$(TOOL_SRCS))

@@ -216,8 +216,12 @@ start_threads(L3Pool *pool)
 	sigset_t	saved;
 	int			rc = 0;
 
-	/* A signal must find the main thread: handlers use its state. */
+	/*
+	 * A signal must find the main thread: handlers use its state.  An instruction
+	 * that this CPU has not got is the thread's own, and may be emulated.
+	 */
 	sigfillset(&all);
+	sigdelset(&all, SIGILL);
 	pthread_sigmask(SIG_SETMASK, &all, &saved);
 	for (int i = 1; i < pool->n_threads; i++)
 	{

@@ -3,7 +3,7 @@
  * amx_emulator.c
  *	  AMX instructions on CPUs that have none, for tests.
  *
- * A CPU without AMX raises SIGILL at each of its instructions.  The handler
+ * A CPU without AMX raises SIGILL at its instructions.  The handler
  * decodes the machine code and does what Intel's manual says (Intel 64 and IA-32
  * Architectures Software Developer's Manual, volume 2, LDTILECFG to TILEZERO),
  * so what is tested are the instructions that the compiler's assembler made.
@@ -369,23 +369,12 @@ emulate_amx(bool faulty)
 	sigaction(SIGILL, &action, NULL);
 }
 
-void
-emulate_amx_no_more(void)
-{
-	signal(SIGILL, SIG_DFL);
-}
-
 #else							/* no x86 */
 
 void
 emulate_amx(bool faulty)
 {
 	(void) faulty;
-}
-
-void
-emulate_amx_no_more(void)
-{
 }
 
 #endif

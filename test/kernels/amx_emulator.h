@@ -12,13 +12,10 @@
 
 /*
  * From here on carry out this process's AMX instructions in software, at the
- * signal that the CPU raises for each (a microsecond or two).  What is an error
+ * signal that the CPU raises for them (a microsecond or two).  What is an error
  * for the CPU (tiles whose sizes do not fit, tiles not configured) ends the
  * program with a message.  Faulty: the last row of a product is not added to.
  */
 void		emulate_amx(bool faulty);
-
-/* Do not: so that a test sees that nothing in it needs AMX. */
-void		emulate_amx_no_more(void);
 
 #endif							/* AMX_EMULATOR_H */

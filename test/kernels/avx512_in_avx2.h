@@ -19,6 +19,7 @@
 /* What the engine has under these names. */
 #define l3_avx512_vector			l3_avx512_vector_in_avx2
 #define l3_avx512_attend			l3_avx512_attend_in_avx2
+#define l3_avx512_attend_float		l3_avx512_attend_float_in_avx2
 #define l3_avx512_matmul_float		l3_avx512_matmul_float_in_avx2
 #define l3_avx512vnni_matmul		l3_avx512vnni_matmul_in_avx2
 #define l3_avx512vnni_matmul_scratch_bytes	l3_avx512vnni_matmul_scratch_bytes_in_avx2

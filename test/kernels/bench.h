@@ -151,7 +151,7 @@ bench_tiles(void)
 {
 	L3TileConfig config = l3_full_tiles(L3_TILE_ROWS);
 
-	if (!(l3_cpu_detect() & L3_CPU_AMX) || !l3_amx_usable())
+	if (!(native_features() & L3_CPU_AMX) || !l3_amx_usable())
 		return;
 	l3_tile_configure(&config);
 	PRINT_TILE_RATE("TDPBSSD", TILE_DOT_SIGNED, 2 * 16 * 16 * 64);
@@ -359,7 +359,7 @@ bench(const char *only)
 
 		if ((only != NULL && strcmp(only, levels[i]) != 0) ||
 			l3_cpu_parse(levels[i], &features, &err) != L3_OK ||
-			strcmp(l3_cpu_name(features), levels[i]) != 0)
+			strcmp(l3_cpu_name(features), levels[i]) != 0 || (features & ~native_features()) != 0)
 			continue;
 		l3_kernels_init(&kernels, features);
 		for (int type = 0; type < L3_N_PACKED_TYPES; type++)

@@ -13,9 +13,10 @@
  * Every factor is taken as two of them, high and low part, and of their four
  * products all but that of the low parts are added, in the order high * low,
  * high * high, low * high for each 32 k.  A half (11 bits) is two bfloat16 (16
- * bits) exactly.  Of the others each part of an error is relative to a product:
- * 2^-18 for what is rounded from float here, 2^-17 for what the cache has in float
- * or in Q8_0, 2^-17 for the product that is left out.
+ * bits) exactly.  What else is lost of a product: 2^-18 for what is rounded from
+ * float here, 2^-17 for a number of Q8_0, 2^-17 for the product that is left out.
+ * That is far below what the cache lost when it was stored.  A float cache lost
+ * nothing, and keeps its accuracy: it stays with AVX-512.
  *
  * A tile's row is the same with any number of others, so a row's result depends on
  * itself and the keys that it sees alone: one that it does not see has probability
@@ -185,8 +186,6 @@ split_keys(const L3AttendArgs *args, const L3AttendPart *part, int block0, int n
 {
 	if (args->kv_type == L3_KV_F16)
 		split_typed_keys(L3_KV_F16, part, args->head_dim, block0, n, work);
-	else if (args->kv_type == L3_KV_F32)
-		split_typed_keys(L3_KV_F32, part, args->head_dim, block0, n, work);
 	else
 		split_typed_keys(L3_KV_Q8_0, part, args->head_dim, block0, n, work);
 }
@@ -238,8 +237,6 @@ split_values(const L3AttendArgs *args, const L3AttendPart *part, int block0, int
 {
 	if (args->kv_type == L3_KV_F16)
 		split_typed_values(L3_KV_F16, part, args->value_dim, block0, n, d, work);
-	else if (args->kv_type == L3_KV_F32)
-		split_typed_values(L3_KV_F32, part, args->value_dim, block0, n, d, work);
 	else
 		split_typed_values(L3_KV_Q8_0, part, args->value_dim, block0, n, d, work);
 }
@@ -391,7 +388,7 @@ attend_split(const L3AttendArgs *args, const L3AttendPart *part, Quad *quads, in
 }
 
 TARGET512 static void
-attend(const L3AttendArgs *args)
+attend_tiles(const L3AttendArgs *args)
 {
 	int			n_per_quad = args->n_rows > 1 ? QUAD : 1;
 	Work		work;
@@ -412,6 +409,15 @@ attend(const L3AttendArgs *args)
 						 first, quads[i].longest, &work);
 	l3_tile_release();
 	finish_quads(args, quads, n_quads);
+}
+
+static void
+attend(const L3AttendArgs *args)
+{
+	if (args->kv_type == L3_KV_F32)
+		l3_avx512_attend_float(args);
+	else
+		attend_tiles(args);
 }
 
 void

@@ -31,6 +31,8 @@ void		l3_avx512_matmul_float(const L3Matrix *w, int panel0, int panel1, const L3
 void		l3_avx512vnni_matmul(const L3Matrix *w, int panel0, int panel1, const L3Act *x, int m,
 								 int m_prefill, float *out, size_t ldo, bool accumulate,
 								 void *scratch);
+/* L3Kernels.attend, likewise for a float cache. */
+void		l3_avx512_attend_float(const L3AttendArgs *args);
 size_t		l3_avx512vnni_matmul_scratch_bytes(const L3Matrix *w, int m_max);
 
 /* The lowest n of 16 lanes; n may be less than 0 or more than 16. */

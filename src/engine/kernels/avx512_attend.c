@@ -294,6 +294,12 @@ kv_store(L3KvType type, void *k_block, void *v_block, int slot,
 }
 
 void
+l3_avx512_attend_float(const L3AttendArgs *args)
+{
+	attend(args);
+}
+
+void
 l3_avx512_attend(L3Kernels *kernels)
 {
 	kernels->attend = attend;

@@ -97,17 +97,18 @@ typedef struct L3AttendPart
  * in half or float as kv_type says.  For Q8_0 these are int8, and scales in
  * half stand behind them, [head_dim / 32][16] and [16][value_dim / 32] (rounded
  * up); int8 times scale is exact in float, and all else is done with it as if
- * that were stored.  q rows are scaled by 1/sqrt(head_dim) and rotated already.
+ * that were stored (not so with AMX, which takes floats another way).  q rows are
+ * scaled by 1/sqrt(head_dim) and rotated already.
  *
  * The parts' rows follow one another.  With several parts n_shared is a multiple
  * of L3_ATTN_SPLIT and no more than any n_keys; the blocks of so many positions are
  * taken from the first part's lists, and the others' need not hold them.  The
  * numbers of rows of the parts, each rounded up to 4, add up to attend_rows at most.
  *
- * score = chain over d of fused multiply-adds (AMX: of products of 32 d, amx_attend.c).
- * Softmax is the exact online
- * form: positions are taken in splits of 64 from position 0, each split's
- * maximum and sum merged into the running ones in order of position.
+ * score = chain over d of fused multiply-adds, with AMX of products of 32 d.
+ * Softmax is the exact online form: positions are taken in splits of 64 from
+ * position 0, each split's maximum and sum merged into the running ones in order
+ * of position.
  */
 typedef struct L3AttendArgs
 {

@@ -3,7 +3,7 @@
  * pool.h
  *	  Compute threads: run a function over numbered tasks, then meet.
  *
- * The threads block all signals and never call anything of PostgreSQL's.
+ * The threads block all signals but SIGILL and never call anything of PostgreSQL's.
  * Which thread takes which task is left to chance; results may not depend on
  * it.  Waiting threads spin for a short time and then sleep on a futex (or a
  * condition variable), so an idle engine uses no CPU.

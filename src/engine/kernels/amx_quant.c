@@ -23,11 +23,9 @@
 #ifdef L3_HAVE_AMX
 
 #include "kernels/avx512_unpack.h"
+#include "kernels/slabs.h"
 
 #define FEW_ROWS	8			/* of which the level below reads weights once */
-#define SLAB		8			/* groups: a block of the K types */
-#define PANELS		4			/* unpacked together */
-#define ROW_TILES	16			/* tiles that an unpacked slab serves */
 #define LAG			2			/* parts between a product and its scaling */
 #define DOTS		4			/* integer tiles in memory; a power of two above LAG */
 
@@ -43,7 +41,7 @@ typedef struct Slab
 	/* one tile's sums of activations, the same way */
 	float		sum[SLAB * 2][L3_ACT_TILE];
 	int32_t		dot[DOTS][L3_ACT_TILE * L3_PANEL];
-	float		acc[ROW_TILES][PANELS][L3_ACT_TILE * L3_PANEL];
+	Chains		chains[ROW_TILES][PANELS];
 } Slab;
 
 _Static_assert(sizeof(Slab) <= L3_SCRATCH_SLAB, "it fits the bound on scratch");
@@ -211,68 +209,66 @@ unpack_weights(const L3Matrix *w, const uint8_t *quants, int g0, int n, uint8_t 
 }
 
 /*
- * Add the slab from group g0 on to the chains of m rows from row0 on in n_panels
- * panels.  Slabs of several panels are no stream that the hardware fetches ahead
- * (measured where avx2_quant.c does the same, not with AMX): the first tile
- * fetches the weights that are unpacked next and their scales.
+ * SlabKernel.multiply.  The first tile fetches the weights that are unpacked next
+ * and their scales (measured where avx2_quant.c does the same, not with AMX).
  */
 TARGET512 static void
-multiply_slab(const L3Matrix *w, int panel0, int n_panels, int g0, const L3Act *x, int row0, int m,
-			  Slab *slab)
+multiply_slab(const L3Matrix *w, const SlabPlace *place, const L3Act *x, void *work)
 {
 	const bool	halves = l3_type_halves(w->type);
 	const bool	has_add = l3_type_has_add(w->type);
+	const int	n_parts = halves ? 2 : 1;
 	const int	all_groups = w->n_in / L3_ACT_GROUP;
-	const int	n = all_groups - g0 < SLAB ? all_groups - g0 : SLAB;
-	const size_t scales_bytes = l3_group_scales_bytes(w->type, SLAB);
-	const size_t scales_at = (size_t) (g0 / SLAB) * scales_bytes;
-	const size_t group_bytes = l3_group_quants_bytes(w->type);
-	const uint8_t *panel = w->data + (size_t) panel0 * w->panel_bytes;
-	const uint8_t *quants = panel + l3_panel_scales_bytes(w->type, w->n_in);
-	const bool	last = g0 + SLAB >= all_groups;
-	const size_t next_slab = last ? PANELS * w->panel_bytes : (size_t) (g0 + SLAB) * group_bytes;
-	const size_t next_scales = last ? PANELS * w->panel_bytes : scales_at + scales_bytes;
+	Slab	   *slab = work;
 	TileArgs	args = {0};
 
-	for (int p = 0; p < n_panels; p++)
+	for (int p = 0; p < place->n_panels; p++)
 	{
-		unpack_scales(w->type, panel + p * w->panel_bytes + scales_at, n, slab->scale[p], slab->add[p]);
-		unpack_weights(w, quants + p * w->panel_bytes, g0, n, slab->weights[p]);
+		unpack_scales(w->type, place->scales + p * w->panel_bytes, place->n_groups, slab->scale[p],
+					  slab->add[p]);
+		unpack_weights(w, place->quants + p * w->panel_bytes, place->g0, place->n_groups, slab->weights[p]);
 	}
-	args.n_parts = n * (halves ? 2 : 1);
-	args.weights_step = group_bytes / (halves ? 2 : 1);
-	args.scales_step = scales_bytes / (SLAB * (halves ? 2 : 1));
+	args.n_parts = place->n_groups * n_parts;
+	args.weights_step = l3_group_quants_bytes(w->type) / (size_t) n_parts;
+	args.scales_step = l3_group_scales_bytes(w->type, SLAB) / (size_t) (SLAB * n_parts);
 	args.is_signed = l3_zero_point(w) != 0;
 	args.sum = slab->sum[0];
 	args.dot = slab->dot[0];
-	for (int row = 0; row < m; row += L3_ACT_TILE)
+	for (int row = 0; row < place->n_rows; row += L3_ACT_TILE)
 	{
-		size_t		at = (size_t) (row0 + row) * (size_t) all_groups + (size_t) g0 * L3_ACT_TILE;
+		size_t		at = (size_t) (place->row0 + row) * (size_t) all_groups + (size_t) place->g0 * L3_ACT_TILE;
 
 		args.xq = x->q + at * L3_ACT_GROUP;
 		args.xscale = x->scale + at;
 		if (has_add)
-			for (int g = 0; g < n; g++)
+			for (int g = 0; g < place->n_groups; g++)
 				group_sums(halves, true, false, 0, x->sum16 + (at + (size_t) g * L3_ACT_TILE) * 2, NULL,
-						   &slab->sum[g * (halves ? 2 : 1)]);
-		for (int p = 0; p < n_panels; p++)
+						   &slab->sum[g * n_parts]);
+		for (int p = 0; p < place->n_panels; p++)
 		{
 			args.weights = slab->weights[p];
 			args.scale = slab->scale[p];
 			args.add = slab->add[p];
-			args.acc = slab->acc[row / L3_ACT_TILE][p];
-			args.weights_ahead = row > 0 ? NULL : quants + p * w->panel_bytes + next_slab;
-			args.scales_ahead = panel + p * w->panel_bytes + next_scales;
+			args.acc = slab->chains[row / L3_ACT_TILE][p];
+			args.weights_ahead = row > 0 ? NULL : place->next_quants + p * w->panel_bytes;
+			args.scales_ahead = place->next_scales + p * w->panel_bytes;
 			tile_fns[halves][has_add] (&args);
 		}
 	}
 }
 
+/* SlabKernel.store */
 TARGET512 static void
+store_tile(const float *chains, int n_rows, int n_columns, float *out, size_t ldo, bool accumulate)
+{
+	store_chains(chains, n_rows, n_columns, out, ldo, accumulate);
+}
+
+static void
 matmul_quant(const L3Matrix *w, int panel0, int panel1, const L3Act *x, int m, int m_prefill,
 			 float *out, size_t ldo, bool accumulate, void *scratch)
 {
-	const int	max_rows = ROW_TILES * L3_ACT_TILE;
+	static const SlabKernel kernel = {multiply_slab, store_tile};
 	Slab	   *slab = scratch;
 
 	if (m <= FEW_ROWS)
@@ -281,28 +277,7 @@ matmul_quant(const L3Matrix *w, int panel0, int panel1, const L3Act *x, int m, i
 		return;
 	}
 	configure_tiles(l3_type_halves(w->type));
-	for (int first = panel0; first < panel1; first += PANELS)
-	{
-		int			n_panels = panel1 - first < PANELS ? panel1 - first : PANELS;
-
-		for (int row0 = 0; row0 < m; row0 += max_rows)
-		{
-			int			n_rows = m - row0 < max_rows ? m - row0 : max_rows;
-
-			memset(slab->acc, 0, sizeof(slab->acc[0]) * (size_t) ((n_rows + L3_ACT_TILE - 1) / L3_ACT_TILE));
-			for (int g0 = 0; g0 < w->n_in / L3_ACT_GROUP; g0 += SLAB)
-				multiply_slab(w, first, n_panels, g0, x, row0, n_rows, slab);
-			for (int row = 0; row < n_rows; row += L3_ACT_TILE)
-				for (int p = 0; p < n_panels; p++)
-				{
-					int			column = (first + p) * L3_PANEL;
-
-					store_chains(slab->acc[row / L3_ACT_TILE][p],
-								 n_rows - row < L3_ACT_TILE ? n_rows - row : L3_ACT_TILE, w->n_out - column,
-								 out + (size_t) (row0 + row) * ldo + column, ldo, accumulate);
-				}
-		}
-	}
+	multiply_slabs(&kernel, w, panel0, panel1, x, m, out, ldo, accumulate, slab->chains, slab);
 	l3_tile_release();
 }
 

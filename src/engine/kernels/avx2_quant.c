@@ -23,11 +23,9 @@
 #if defined(__x86_64__)
 
 #include "kernels/avx2.h"
+#include "kernels/slabs.h"
 
 #define QUAD		4			/* rows whose sums are in registers together */
-#define SLAB		8			/* groups: a block of the K types */
-#define PANELS		4			/* unpacked together */
-#define ROW_TILES	16			/* tiles that an unpacked slab serves */
 
 /* A group's unpacked weights in vectors: half of 16 columns each. */
 #define N_HALVES	2
@@ -55,7 +53,7 @@ typedef struct Slab
 	/* their sums, [group][1 or 2][row]: by pairs times -zero_point, and as floats */
 	int32_t		start[SLAB * 2 * L3_ACT_TILE];
 	float		sum[SLAB * 2 * L3_ACT_TILE];
-	float		acc[ROW_TILES][PANELS][L3_ACT_TILE * L3_PANEL];
+	Chains		chains[ROW_TILES][PANELS];
 } Slab;
 
 _Static_assert(sizeof(Slab) <= L3_SCRATCH_SLAB, "it fits the bound on scratch");
@@ -702,59 +700,51 @@ prepare_rows(L3PackedType type, int zero_point, const TileArgs *args, const int3
 }
 
 /*
- * Add the slab from group g0 on to the chains of m rows from row0 on in n_panels
- * panels.  Slabs of several panels, and tiles a whole k apart, are nothing that
- * the hardware fetches ahead, so the first tile fetches the weights that are
- * unpacked next and their scales, and each the activations of the one after it.
- * Of the products from memory with 16 rows that makes 1.2 times the speed on
- * Zen 3, with 8 rows of Q4_K 1.4, with 512 1.03; the scales' part in it is 1.06 to
- * 1.09 with 16 rows.
+ * SlabKernel.multiply.  The first tile fetches the next slab's weights and scales,
+ * and each the activations of the one after it, which are a whole k apart.  Of the
+ * products from memory with 16 rows that makes 1.2 times the speed on Zen 3, with
+ * 8 rows of Q4_K 1.4, with 512 1.03; the scales' part in it is 1.06 to 1.09 with 16
+ * rows.
  */
 TARGET2 static void
-multiply_slab(const L3Matrix *w, int panel0, int n_panels, int g0, int zero_point,
-			  const L3Act *x, int row0, int m, Slab *slab)
+multiply_slab(const L3Matrix *w, const SlabPlace *place, const L3Act *x, void *work)
 {
 	const SlabFns *fns = &slab_fns[w->type];
-	int			all_groups = w->n_in / L3_ACT_GROUP;
-	int			n = all_groups - g0 < SLAB ? all_groups - g0 : SLAB;
-	size_t		scales_bytes = l3_group_scales_bytes(w->type, SLAB);
-	size_t		scales_at = (size_t) (g0 / SLAB) * scales_bytes;
-	const uint8_t *panel = w->data + (size_t) panel0 * w->panel_bytes;
-	const uint8_t *quants = panel + l3_panel_scales_bytes(w->type, w->n_in);
-	const bool	last = g0 + SLAB >= all_groups;
-	size_t		next_slab = last ? PANELS * w->panel_bytes : (size_t) (g0 + SLAB) * l3_group_quants_bytes(w->type);
-	size_t		next_scales = last ? PANELS * w->panel_bytes : scales_at + scales_bytes;
-	size_t		next_tile = (size_t) L3_ACT_TILE * (size_t) w->n_in;
+	const int	zero_point = l3_zero_point(w);
+	const int	all_groups = w->n_in / L3_ACT_GROUP;
+	const size_t next_tile = (size_t) L3_ACT_TILE * (size_t) w->n_in;
+	Slab	   *slab = work;
 	TileArgs	args = {0};
 
-	for (int p = 0; p < n_panels; p++)
+	for (int p = 0; p < place->n_panels; p++)
 	{
-		unpack_scales(w->type, panel + p * w->panel_bytes + scales_at, n,
+		unpack_scales(w->type, place->scales + p * w->panel_bytes, place->n_groups,
 					  slab->scales[p].scale, slab->scales[p].add);
-		fns->unpack(zero_point, quants + p * w->panel_bytes, g0, n, slab->weights[p]);
+		fns->unpack(zero_point, place->quants + p * w->panel_bytes, place->g0, place->n_groups,
+					slab->weights[p]);
 	}
-	args.n_groups = n;
+	args.n_groups = place->n_groups;
 	args.words = (const int8_t *) slab->words;
 	args.start = slab->start;
 	args.sum = slab->sum;
-	args.scales_step = scales_bytes / SLAB;
-	for (int row = 0; row < m; row += L3_ACT_TILE)
+	args.scales_step = l3_group_scales_bytes(w->type, SLAB) / SLAB;
+	for (int row = 0; row < place->n_rows; row += L3_ACT_TILE)
 	{
-		size_t		at = (size_t) (row0 + row) * all_groups + (size_t) g0 * L3_ACT_TILE;
+		size_t		at = (size_t) (place->row0 + row) * all_groups + (size_t) place->g0 * L3_ACT_TILE;
 
-		args.n_rows = m - row < L3_ACT_TILE ? m - row : L3_ACT_TILE;
+		args.n_rows = place->n_rows - row < L3_ACT_TILE ? place->n_rows - row : L3_ACT_TILE;
 		args.xq = x->q + at * L3_ACT_GROUP;
 		args.xscale = x->scale + at;
 		prepare_rows(w->type, zero_point, &args, x->sum16 + at * 2, slab);
-		for (int p = 0; p < n_panels; p++)
+		for (int p = 0; p < place->n_panels; p++)
 		{
 			args.weights = slab->weights[p];
 			args.scale = slab->scales[p].scale;
 			args.add = slab->scales[p].add;
-			args.acc = slab->acc[row / L3_ACT_TILE][p];
-			args.weights_ahead = row > 0 ? NULL : quants + p * w->panel_bytes + next_slab;
-			args.scales_ahead = panel + p * w->panel_bytes + next_scales;
-			args.rows_ahead = row + L3_ACT_TILE >= m ? NULL :
+			args.acc = slab->chains[row / L3_ACT_TILE][p];
+			args.weights_ahead = row > 0 ? NULL : place->next_quants + p * w->panel_bytes;
+			args.scales_ahead = place->next_scales + p * w->panel_bytes;
+			args.rows_ahead = row + L3_ACT_TILE >= place->n_rows ? NULL :
 				args.xq + next_tile + p * (SLAB * ROWS_AHEAD);
 			fns->unpacked(&args);
 		}
@@ -847,49 +837,25 @@ multiply_few(const L3Matrix *w, int panel0, int panel1, int zero_point, const L3
 	}
 }
 
-/* The product of more rows. */
+/* SlabKernel.store */
 TARGET2 static void
-multiply_many(const L3Matrix *w, int panel0, int panel1, int zero_point, const L3Act *x, int m,
-			  float *out, size_t ldo, bool accumulate, Slab *slab)
+store_tile(const float *chains, int n_rows, int n_columns, float *out, size_t ldo, bool accumulate)
 {
-	const int	max_rows = ROW_TILES * L3_ACT_TILE;
-
-	for (int first = panel0; first < panel1; first += PANELS)
-	{
-		int			n_panels = panel1 - first < PANELS ? panel1 - first : PANELS;
-
-		for (int row0 = 0; row0 < m; row0 += max_rows)
-		{
-			int			n_rows = m - row0 < max_rows ? m - row0 : max_rows;
-
-			memset(slab->acc, 0, sizeof(slab->acc[0]) * (size_t) ((n_rows + L3_ACT_TILE - 1) / L3_ACT_TILE));
-			for (int g0 = 0; g0 < w->n_in / L3_ACT_GROUP; g0 += SLAB)
-				multiply_slab(w, first, n_panels, g0, zero_point, x, row0, n_rows, slab);
-			for (int row = 0; row < n_rows; row += L3_ACT_TILE)
-				for (int p = 0; p < n_panels; p++)
-				{
-					int			column = (first + p) * L3_PANEL;
-					int			n_columns = w->n_out - column < L3_PANEL ? w->n_out - column : L3_PANEL;
-
-					store_chains(slab->acc[row / L3_ACT_TILE][p],
-								 n_rows - row < L3_ACT_TILE ? n_rows - row : L3_ACT_TILE, n_columns,
-								 out + (size_t) (row0 + row) * ldo + column, ldo, accumulate);
-				}
-		}
-	}
+	store_chains(chains, n_rows, n_columns, out, ldo, accumulate);
 }
 
 static void
 matmul_quant(const L3Matrix *w, int panel0, int panel1, const L3Act *x, int m, int m_prefill,
 			 float *out, size_t ldo, bool accumulate, void *scratch)
 {
-	int			zero_point = l3_zero_point(w);
+	static const SlabKernel kernel = {multiply_slab, store_tile};
+	Slab	   *slab = scratch;
 
 	(void) m_prefill;			/* one arithmetic for both roles */
 	if (m <= QUAD)
-		multiply_few(w, panel0, panel1, zero_point, x, m, out, ldo, accumulate, scratch);
+		multiply_few(w, panel0, panel1, l3_zero_point(w), x, m, out, ldo, accumulate, scratch);
 	else
-		multiply_many(w, panel0, panel1, zero_point, x, m, out, ldo, accumulate, scratch);
+		multiply_slabs(&kernel, w, panel0, panel1, x, m, out, ldo, accumulate, slab->chains, slab);
 }
 
 /* ----------------------------------------------------------------

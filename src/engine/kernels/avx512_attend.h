@@ -61,12 +61,12 @@ seen_bits(int n_seen)
 
 /*
  * Scores of the n[r] positions that each row sees to probabilities, 0 for the
- * others.  shrink: the factors for what was summed before.  A row whose keys
- * ended before sees none and keeps what it has.  The rows are interleaved, for
- * each alone is one long chain.
+ * others; whole: each sees all 64.  shrink: the factors for what was summed
+ * before.  A row whose keys ended before sees none and keeps what it has.
+ * The rows are interleaved, for each alone is one long chain.
  */
 TARGET512 INLINE void
-split_softmax(const int R, Quad *quad, const int n[QUAD], float shrink[QUAD])
+split_softmax(const int R, const bool whole, Quad *quad, const int n[QUAD], float shrink[QUAD])
 {
 	__m512		max[QUAD];
 	uint64_t	seen[QUAD];
@@ -83,8 +83,12 @@ split_softmax(const int R, Quad *quad, const int n[QUAD], float shrink[QUAD])
 	{
 		UNROLL
 		for (int r = 0; r < R; r++)
-			max[r] = _mm512_mask_max_ps(max[r], (__mmask16) (seen[r] >> b * 16),
-										_mm512_load_ps(&quad->p[r][b * L3_KV_BLOCK]), max[r]);
+		{
+			__m512		v = _mm512_load_ps(&quad->p[r][b * L3_KV_BLOCK]);
+
+			max[r] = whole ? _mm512_max_ps(v, max[r]) :
+				_mm512_mask_max_ps(max[r], (__mmask16) (seen[r] >> b * 16), v, max[r]);
+		}
 	}
 	UNROLL
 	for (int r = 0; r < R; r++)
@@ -104,8 +108,9 @@ split_softmax(const int R, Quad *quad, const int n[QUAD], float shrink[QUAD])
 		{
 			float	   *at = &quad->p[r][b * L3_KV_BLOCK];
 
-			_mm512_store_ps(at, _mm512_maskz_mov_ps((__mmask16) (seen[r] >> b * 16),
-													exp16_negative(_mm512_sub_ps(_mm512_load_ps(at), max[r]))));
+			__m512		p = exp16_negative(_mm512_sub_ps(_mm512_load_ps(at), max[r]));
+
+			_mm512_store_ps(at, whole ? p : _mm512_maskz_mov_ps((__mmask16) (seen[r] >> b * 16), p));
 		}
 	}
 	UNROLL
@@ -124,7 +129,10 @@ TARGET512 INLINE void
 rows_softmax(const int R, Quad *quad, int first, SplitRows *rows)
 {
 	see_split(R, quad, first, rows);
-	split_softmax(R, quad, rows->n_seen, rows->shrink);
+	if (rows->n_common == L3_ATTN_SPLIT)
+		split_softmax(R, true, quad, rows->n_seen, rows->shrink);
+	else
+		split_softmax(R, false, quad, rows->n_seen, rows->shrink);
 }
 
 /* Functions of their own, so that their constants take no registers of the products' loops. */

@@ -34,8 +34,9 @@
 
 #define MAX_STEPS		(L3_MAX_HEAD_DIM / STEP)
 #define SPLIT_STEPS		(L3_ATTN_SPLIT / STEP)
-#define COLUMN_TILES	4		/* blocks of a split; tiles of 16 dimensions */
-#define COLUMNS			(COLUMN_TILES * L3_PANEL)
+#define TILE_COLUMNS	16		/* positions of a block, or dimensions */
+#define COLUMN_TILES	4		/* of a product */
+#define COLUMNS			(COLUMN_TILES * TILE_COLUMNS)
 
 enum
 {
@@ -43,7 +44,7 @@ enum
 };
 
 _Static_assert(STEP == L3_KV_GROUP, "a step of keys has one scale");
-_Static_assert(COLUMN_TILES == SPLIT_BLOCKS, "a product has a split's positions");
+_Static_assert(TILE_COLUMNS == L3_KV_BLOCK && COLUMN_TILES == SPLIT_BLOCKS, "a product has a split's positions");
 _Static_assert(L3_TILE_ROWS % QUAD == 0 && L3_ATTN_MAX_ROWS % L3_TILE_ROWS == 0, "tiles hold whole quads");
 
 #define TILE_BYTES		(L3_TILE_ROWS * L3_TILE_ROW_BYTES)
@@ -152,7 +153,7 @@ split_keys_step(L3KvType type, const void *k, int n, int d, __m512 scale, uint16
 
 		split_pair(type, kv_load(type, k, at, i < n ? 0xFFFF : 0, scale),
 				   kv_load(type, k, at + L3_KV_BLOCK, i + 1 < n ? 0xFFFF : 0, scale),
-				   high + i * L3_PANEL, low + i * L3_PANEL);
+				   high + i * TILE_COLUMNS, low + i * TILE_COLUMNS);
 	}
 }
 
@@ -204,10 +205,10 @@ split_values_pair(L3KvType type, const void *v, int value_dim, int j, int n, int
 
 		for (int r = 0; r < 2; r++)
 			value[r] = j + r >= n ? _mm512_setzero_ps() :
-				kv_load(type, v, (size_t) (j + r) * value_dim + d + c * L3_PANEL, first_lanes(n_dims - c * L3_PANEL),
-						value_scale(type, v, value_dim, j + r, d + c * L3_PANEL));
-		split_pair(type, value[0], value[1], work->kv[s][HIGH][c] + i * L3_PANEL * 2,
-				   work->kv[s][LOW][c] + i * L3_PANEL * 2);
+				kv_load(type, v, (size_t) (j + r) * value_dim + d + c * TILE_COLUMNS, first_lanes(n_dims - c * TILE_COLUMNS),
+						value_scale(type, v, value_dim, j + r, d + c * TILE_COLUMNS));
+		split_pair(type, value[0], value[1], work->kv[s][HIGH][c] + i * TILE_COLUMNS * 2,
+				   work->kv[s][LOW][c] + i * TILE_COLUMNS * 2);
 	}
 }
 
@@ -251,7 +252,7 @@ finite_values(const Work *work, int j)
 	for (; j < L3_ATTN_SPLIT; j += 2)
 		for (int c = 0; c < COLUMN_TILES; c++)
 		{
-			const uint16_t *pair = work->kv[j / STEP][HIGH][c] + j % STEP / 2 * 2 * L3_PANEL;
+			const uint16_t *pair = work->kv[j / STEP][HIGH][c] + j % STEP / 2 * 2 * TILE_COLUMNS;
 
 			bad |= _mm512_cmpeq_epi16_mask(_mm512_and_si512(_mm512_load_si512(pair), exponent), exponent);
 		}

@@ -243,7 +243,7 @@ multiply_slab(const L3Matrix *w, const SlabPlace *place, const L3Act *x, void *w
 		if (has_add)
 			for (int g = 0; g < place->n_groups; g++)
 				group_sums(halves, true, false, 0, x->sum16 + (at + (size_t) g * L3_ACT_TILE) * 2, NULL,
-						   &slab->sum[g * n_parts]);
+						   slab->sum[g * n_parts]);
 		for (int p = 0; p < place->n_panels; p++)
 		{
 			args.weights = slab->weights[p];

@@ -73,25 +73,6 @@ load_quads(L3PackedType type, const uint8_t *quants, int g, __m512i q[8])
 	}
 }
 
-/*
- * While a single row works on the scales of the K types and on unpacking, the
- * memory would idle: the hardware's own prefetch takes up a stream too slowly.
- * Measured at M = 1 on Zen 4 with one thread: Q4_K 12 to 19 GB/s, Q6_K 11.6 to
- * 18.  The other types lose by it.
- */
-#define PREFETCH_BYTES		8192
-
-TARGET512 INLINE void
-prefetch_quads(L3PackedType type, const uint8_t *quants, int g)
-{
-	size_t		bytes = l3_group_quants_bytes(type);
-
-	if (type != L3_Q4_K && type != L3_Q6_K)
-		return;
-	/* The next panel follows; past the last one a prefetch does no harm. */
-	PREFETCH_LINES(quants + (size_t) g * bytes + PREFETCH_BYTES, bytes, _MM_HINT_T1);
-}
-
 TARGET512 INLINE __m512
 load_halves(const uint8_t *src)
 {
@@ -213,12 +194,12 @@ unpack_scales(L3PackedType type, const uint8_t *src, int n_groups, float *scale,
 
 /*
  * The sums of a group's activations for all rows of the tile, for the whole
- * group or per half: times -zero_point as the integer sums start, and as
- * floats for what is added.
+ * group or per half, (1 or 2, 16): times -zero_point as the integer sums start,
+ * and as floats for what is added.
  */
 TARGET512 INLINE void
 group_sums(bool halves, bool has_add, bool has_zero, int zero_point, const int32_t *sum16,
-		   int32_t start[2][L3_ACT_TILE], float sums[2][L3_ACT_TILE])
+		   int32_t *start, float *sums)
 {
 	const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14,
 										   16, 18, 20, 22, 24, 26, 28, 30);
@@ -236,9 +217,9 @@ group_sums(bool halves, bool has_add, bool has_zero, int zero_point, const int32
 	for (int h = 0; h < (halves ? 2 : 1); h++)
 	{
 		if (has_zero)
-			_mm512_store_si512(start[h], _mm512_mullo_epi32(sum[h], factor));
+			_mm512_store_si512(start + h * L3_ACT_TILE, _mm512_mullo_epi32(sum[h], factor));
 		if (has_add)
-			_mm512_store_ps(sums[h], _mm512_cvtepi32_ps(sum[h]));
+			_mm512_store_ps(sums + h * L3_ACT_TILE, _mm512_cvtepi32_ps(sum[h]));
 	}
 }
 

@@ -201,7 +201,7 @@ void		l3_kernels_blas(L3Kernels *kernels);
 
 /*
  * Scratch of a product that has k inputs, at most, with any kernel: the slab
- * that AVX2 or AMX unpacks, and what grows with k, most of which is BLAS's, a
+ * of the x86 levels, and what grows with k, most of which is BLAS's, a
  * panel and a tile of rows in float.
  */
 #define L3_SCRATCH_SLAB		((size_t) 128 * 1024)

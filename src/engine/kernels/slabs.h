@@ -2,11 +2,11 @@
  *
  * slabs.h
  *	  Products of quantised matrices with many rows, slab by slab: the loops
- *	  around the kernels of AVX2 and AMX.
+ *	  around the kernels of AVX2, AVX-512 and AMX.
  *
- * A slab is SLAB groups of k in PANELS panels.  It is unpacked once and multiplied
- * with all tiles of up to ROW_TILES * 16 rows, whose chains wait in memory for
- * the next one.
+ * A slab is SLAB groups of k in PANELS panels.  It (with AVX-512, its scales) is
+ * unpacked once and multiplied with all tiles of up to ROW_TILES * 16 rows, whose
+ * chains wait in memory for the next one.
  *
  * Slabs of several panels are nothing that the hardware fetches ahead: the next
  * one's weights and scales are prefetched by the kernels beside their work.

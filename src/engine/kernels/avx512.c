@@ -124,12 +124,15 @@ load_last(L3PackedType type, const uint8_t *panel, size_t k)
 
 /*
  * Extend the chains of R rows in each of P panels by n values of k from k0 on.
- * x holds the rows' values from k0 on, stride apart.  acc is (P, R, 16).
+ * x holds the rows' values from k0 on, stride apart.  acc is (P, R, 16).  As many
+ * bytes of panels from ahead on are fetched, if it is not NULL.
  */
 TARGET INLINE void
 float_chains(const L3PackedType type, const int R, const int P, const uint8_t *panels,
-			 size_t panel_bytes, const float *x, size_t stride, size_t k0, int n, float *acc)
+			 size_t panel_bytes, const float *x, size_t stride, size_t k0, int n, const uint8_t *ahead,
+			 float *acc)
 {
+	const size_t pair_bytes = type == L3_F32 ? 2 * 64 : 64;
 	__m512		chain[2 * FLOAT_ROWS];
 	int			k;
 
@@ -140,6 +143,12 @@ float_chains(const L3PackedType type, const int R, const int P, const uint8_t *p
 	{
 		__m512		w[4][2];
 
+		if (ahead != NULL)
+		{
+			UNROLL
+			for (int p = 0; p < P; p++)
+				PREFETCH_LINES(ahead + p * panel_bytes + (size_t) k / 2 * pair_bytes, pair_bytes, _MM_HINT_T1);
+		}
 		UNROLL
 		for (int p = 0; p < P; p++)
 			load_pair(type, panels + p * panel_bytes, k0 + k, w[p]);
@@ -174,14 +183,14 @@ float_chains(const L3PackedType type, const int R, const int P, const uint8_t *p
 }
 
 typedef void (*FloatFn) (const uint8_t *panels, size_t panel_bytes, const float *x,
-						 size_t stride, size_t k0, int n, float *acc);
+						 size_t stride, size_t k0, int n, const uint8_t *ahead, float *acc);
 
 #define FLOAT_FN(type, R, P) \
 	TARGET static void \
 	chains_##type##_##R##_##P(const uint8_t *panels, size_t panel_bytes, const float *x, \
-							  size_t stride, size_t k0, int n, float *acc) \
+							  size_t stride, size_t k0, int n, const uint8_t *ahead, float *acc) \
 	{ \
-		float_chains(L3_##type, R, P, panels, panel_bytes, x, stride, k0, n, acc); \
+		float_chains(L3_##type, R, P, panels, panel_bytes, x, stride, k0, n, ahead, acc); \
 	}
 #define FLOAT_FNS(type) \
 	FLOAT_FN(type, 1, 1) FLOAT_FN(type, 1, 4) FLOAT_FN(type, 2, 1) FLOAT_FN(type, 2, 4) \
@@ -225,7 +234,7 @@ float_which(int n_rows)
 /* Extend a tile's chains in n_panels panels by n values of k from k0 on. */
 TARGET static void
 float_tile(const L3Matrix *w, const uint8_t *panels, int n_panels, const float *x, size_t stride,
-		   int which, int k0, int n, float *acc)
+		   int which, int k0, int n, const uint8_t *ahead, float *acc)
 {
 	int			p = 0;
 
@@ -234,7 +243,8 @@ float_tile(const L3Matrix *w, const uint8_t *panels, int n_panels, const float *
 		bool		several = p + float_panels[which] <= n_panels;
 
 		float_fns[w->type][which][several] (panels + p * w->panel_bytes, w->panel_bytes, x, stride,
-											(size_t) k0, n, acc + p * float_rows[which] * L3_PANEL);
+											(size_t) k0, n,
+											ahead == NULL ? NULL : ahead + p * w->panel_bytes, acc + p * float_rows[which] * L3_PANEL);
 		p += several ? float_panels[which] : 1;
 	}
 }
@@ -258,19 +268,23 @@ TARGET static void
 float_tiles(const L3Matrix *w, const uint8_t *panels, int n_panels, const L3Act *x, int row0,
 			int m, FloatWork *work)
 {
-	int			n_tiles = (m + FLOAT_ROWS - 1) / FLOAT_ROWS;
+	const int	n_tiles = (m + FLOAT_ROWS - 1) / FLOAT_ROWS;
+	const size_t k_bytes = (w->type == L3_F32 ? 4 : 2) * L3_PANEL;
 
 	memset(work->acc, 0, sizeof(work->acc[0]) * (size_t) n_tiles);
 	if (m <= FLOAT_FEW_ROWS)
 	{
 		/* Read where they are, over the whole of k. */
 		float_tile(w, panels, n_panels, x->x + (size_t) row0 * x->ldx, x->ldx, float_which(m),
-				   0, w->n_in, work->acc[0]);
+				   0, w->n_in, NULL, work->acc[0]);
 		return;
 	}
 	for (int k0 = 0; k0 < w->n_in; k0 += FLOAT_SLAB)
 	{
 		int			n = w->n_in - k0 < FLOAT_SLAB ? w->n_in - k0 : FLOAT_SLAB;
+		/* the slab that follows: of these panels, or of the next */
+		const uint8_t *ahead = k0 + FLOAT_SLAB < w->n_in ? panels + (size_t) (k0 + FLOAT_SLAB) * k_bytes :
+			panels + n_panels * w->panel_bytes;
 
 		for (int i = 0; i < n_tiles; i++)
 		{
@@ -279,7 +293,8 @@ float_tiles(const L3Matrix *w, const uint8_t *panels, int n_panels, const L3Act 
 			int			which = float_which(n_rows);
 
 			copy_slab(work->slab, x, row0 + row, n_rows, float_rows[which], k0, n);
-			float_tile(w, panels, n_panels, work->slab, FLOAT_STRIDE, which, k0, n, work->acc[i]);
+			float_tile(w, panels, n_panels, work->slab, FLOAT_STRIDE, which, k0, n, i == 0 ? ahead : NULL,
+					   work->acc[i]);
 		}
 	}
 }

@@ -50,8 +50,9 @@ typedef struct Slab
 } Slab;
 
 /*
- * The same with few rows.  In memory it is followed by what is prepared of them
- * for all groups, [group][row] without the rows between: bytes, scales, start, sum.
+ * The same with few rows, whose chains stay in registers.  In memory it is followed
+ * by what is prepared of them for all groups, [group][row] without the rows
+ * between: bytes, scales, start, sum.
  */
 typedef struct FewRows
 {
@@ -66,7 +67,7 @@ _Static_assert(sizeof(FewRows) <= L3_SCRATCH_SLAB && FEW_ROWS_BYTES <= L3_ACT_GR
 			   "few rows fit the bound on scratch");
 
 /* ----------------------------------------------------------------
- *		One tile of rows by one panel, over a slab
+ *		A tile of rows by one panel
  * ----------------------------------------------------------------
  */
 
@@ -74,10 +75,11 @@ typedef struct TileArgs
 {
 	const uint8_t *quants;		/* the panel's */
 	int			g0;				/* first group */
-	int			n_groups;
-	const float *scale;			/* of the slab, [group][1 or 2][16] */
-	const float *add;			/* the same, where the type has it */
-	/* the rows' in the slab, [group][row]; sums [group][1 or 2][row] */
+	int			n_groups;		/* of a slab, or with few rows all */
+	const uint8_t *packed_scales;	/* with few rows */
+	float	   *scale;			/* of a slab, [group][1 or 2][16] */
+	float	   *add;			/* the same, where the type has it */
+	/* the rows' from the first group on, [group][row]; sums [group][1 or 2][row] */
 	const int8_t *xq;
 	const float *xscale;
 	const int32_t *start;
@@ -91,17 +93,53 @@ typedef struct TileArgs
 
 typedef void (*TileFn) (const TileArgs *args);
 
-/*
- * Extend the chains of R rows, whose values stand stride rows apart from group to
- * group (those past the last are computed on whatever is there, not stored).
- */
+/* Extend the chains of R rows by group i, whose quad rows are q; stride rows are from group to group. */
 TARGET INLINE void
-tile_rows(const L3PackedType type, const int R, const int stride, const TileArgs *given)
+extend_chains(const L3PackedType type, const int R, const int stride, const TileArgs *args, int i,
+			  const __m512i q[8], __m512 acc[L3_ACT_TILE])
 {
 	const bool	has_add = l3_type_has_add(type);
 	const bool	has_zero = type == L3_Q8_0 || type == L3_Q4_0 || l3_type_halves(type);
 	const int	n_parts = l3_type_halves(type) ? 2 : 1;
 	const int	quads = 8 / n_parts;
+	const int8_t *xq = args->xq + (size_t) i * (size_t) (stride * L3_ACT_GROUP);
+	const float *xscale = args->xscale + (size_t) i * (size_t) stride;
+	__m512		scale[2];
+	__m512		add[2];
+
+	UNROLL
+	for (int h = 0; h < n_parts; h++)
+	{
+		scale[h] = _mm512_load_ps(args->scale + (i * n_parts + h) * L3_PANEL);
+		add[h] = has_add ? _mm512_load_ps(args->add + (i * n_parts + h) * L3_PANEL) : scale[h];
+	}
+	/* both halves of a row in turn: its scale is loaded once and needs no register for long */
+	UNROLL
+	for (int r = 0; r < R; r++)
+	{
+		__m512		sx = _mm512_set1_ps(xscale[r]);
+
+		UNROLL
+		for (int h = 0; h < n_parts; h++)
+		{
+			size_t		at = (size_t) ((i * n_parts + h) * stride + r);
+			__m512i		idot = has_zero ? _mm512_set1_epi32(args->start[at]) : _mm512_setzero_si512();
+
+			idot = dot_quads(l3_type_bits(type), q + h * quads, xq + r * L3_ACT_GROUP + h * 16, quads, idot);
+			acc[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(idot), _mm512_mul_ps(sx, scale[h]), acc[r]);
+			if (has_add)
+				acc[r] = _mm512_fmadd_ps(_mm512_set1_ps(args->sum[at]), _mm512_mul_ps(sx, add[h]), acc[r]);
+		}
+	}
+}
+
+/*
+ * Extend the chains of R rows by a slab (those past the last are computed on
+ * whatever is there, not stored).
+ */
+TARGET INLINE void
+tile_rows(const L3PackedType type, const int R, const TileArgs *given)
+{
 	const size_t bytes = l3_group_quants_bytes(type);
 	/* a copy, of which the compiler knows that no store changes it */
 	const TileArgs args = *given;
@@ -112,62 +150,74 @@ tile_rows(const L3PackedType type, const int R, const int stride, const TileArgs
 		acc[r] = _mm512_load_ps(args.acc + r * L3_PANEL);
 	for (int i = 0; i < args.n_groups; i++)
 	{
-		const int8_t *xq = args.xq + (size_t) i * (size_t) (stride * L3_ACT_GROUP);
-		const float *xscale = args.xscale + (size_t) i * (size_t) stride;
 		__m512i		q[8];
-		__m512		scale[2];
-		__m512		add[2];
 
-		if (stride == R && R <= FEW_ROWS)
-			PREFETCH_LINES(args.quants + (size_t) (args.g0 + i) * bytes + PREFETCH_BYTES, bytes, _MM_HINT_T0);
-		else if (args.quants_ahead != NULL)
+		if (args.quants_ahead != NULL)
 		{
 			PREFETCH_LINES(args.quants_ahead + (size_t) i * bytes, bytes, _MM_HINT_T0);
 			_mm_prefetch((const char *) args.scales_ahead + (size_t) i * args.scales_step, _MM_HINT_T0);
 		}
 		load_quads(type, args.quants, args.g0 + i, q);
-		UNROLL
-		for (int h = 0; h < n_parts; h++)
-		{
-			scale[h] = _mm512_load_ps(args.scale + (i * n_parts + h) * L3_PANEL);
-			add[h] = has_add ? _mm512_load_ps(args.add + (i * n_parts + h) * L3_PANEL) : scale[h];
-		}
-		/* both halves of a row in turn: its scale is loaded once and needs no register for long */
-		UNROLL
-		for (int r = 0; r < R; r++)
-		{
-			__m512		sx = _mm512_set1_ps(xscale[r]);
-
-			UNROLL
-			for (int h = 0; h < n_parts; h++)
-			{
-				size_t		at = (size_t) ((i * n_parts + h) * stride + r);
-				__m512i		idot = has_zero ? _mm512_set1_epi32(args.start[at]) : _mm512_setzero_si512();
-
-				idot = dot_quads(l3_type_bits(type), q + h * quads,
-								 xq + r * L3_ACT_GROUP + h * 16, quads, idot);
-				acc[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(idot), _mm512_mul_ps(sx, scale[h]), acc[r]);
-				if (has_add)
-					acc[r] = _mm512_fmadd_ps(_mm512_set1_ps(args.sum[at]), _mm512_mul_ps(sx, add[h]), acc[r]);
-			}
-		}
+		extend_chains(type, R, L3_ACT_TILE, &args, i, q, acc);
 	}
 	UNROLL
 	for (int r = 0; r < R; r++)
 		_mm512_store_ps(args.acc + r * L3_PANEL, acc[r]);
 }
 
-#define TILE_FN(type, R, name, stride) \
+/* The chains of R rows, which stand side by side, over a panel's whole k. */
+TARGET INLINE void
+few_rows(const L3PackedType type, const int R, const TileArgs *given)
+{
+	const int	n_parts = l3_type_halves(type) ? 2 : 1;
+	const int	step = type == L3_Q4_K ? 2 : 1; /* groups unpacked together */
+	const size_t bytes = l3_group_quants_bytes(type);
+	TileArgs	args = *given;
+	__m512		acc[L3_ACT_TILE];
+
+	UNROLL
+	for (int r = 0; r < R; r++)
+		acc[r] = _mm512_setzero_ps();
+	for (int g0 = 0; g0 < args.n_groups; g0 += SLAB)
+	{
+		int			n = args.n_groups - g0 < SLAB ? args.n_groups - g0 : SLAB;
+
+		unpack_scales(type, args.packed_scales, n, args.scale, args.add);
+		for (int i = 0; i < n; i += step)
+		{
+			__m512i		q[2][8];
+
+			PREFETCH_LINES(args.quants + (size_t) (g0 + i) * bytes + PREFETCH_BYTES, (size_t) step * bytes,
+						   _MM_HINT_T0);
+			if (type == L3_Q4_K)
+				load_two_groups(args.quants, g0 + i, q);
+			else
+				load_quads(type, args.quants, g0 + i, q[0]);
+			UNROLL
+			for (int j = 0; j < step; j++)
+				extend_chains(type, R, R, &args, i + j, q[j], acc);
+		}
+		args.packed_scales += l3_group_scales_bytes(type, SLAB);
+		args.xq += SLAB * R * L3_ACT_GROUP;
+		args.xscale += SLAB * R;
+		args.start += SLAB * n_parts * R;
+		args.sum += SLAB * n_parts * R;
+	}
+	UNROLL
+	for (int r = 0; r < R; r++)
+		_mm512_store_ps(args.acc + r * L3_PANEL, acc[r]);
+}
+
+#define TILE_FN(type, rows, R) \
 	TARGET static void \
-	tile_##type##_##name##R(const TileArgs *args) \
+	rows##_##type##_##R(const TileArgs *args) \
 	{ \
-		tile_rows(L3_##type, R, stride, args); \
+		rows(L3_##type, R, args); \
 	}
 #define TILE_FNS(type) \
-	TILE_FN(type, 2, of, L3_ACT_TILE) TILE_FN(type, 4, of, L3_ACT_TILE) \
-	TILE_FN(type, 6, of, L3_ACT_TILE) TILE_FN(type, 8, of, L3_ACT_TILE) \
-	TILE_FN(type, 12, of, L3_ACT_TILE) TILE_FN(type, 16, of, L3_ACT_TILE) \
-	TILE_FN(type, 1, all, 1) TILE_FN(type, 2, all, 2) TILE_FN(type, 3, all, 3) TILE_FN(type, 4, all, 4)
+	TILE_FN(type, tile_rows, 2) TILE_FN(type, tile_rows, 4) TILE_FN(type, tile_rows, 6) \
+	TILE_FN(type, tile_rows, 8) TILE_FN(type, tile_rows, 12) TILE_FN(type, tile_rows, 16) \
+	TILE_FN(type, few_rows, 1) TILE_FN(type, few_rows, 2) TILE_FN(type, few_rows, 3) TILE_FN(type, few_rows, 4)
 
 TILE_FNS(Q8_0)
 TILE_FNS(Q4_0)
@@ -178,10 +228,10 @@ TILE_FNS(Q8_K)
 
 /* By type and number of rows of a tile. */
 #define TILE_TABLE(type) \
-	[L3_##type] = {NULL, tile_##type##_of2, tile_##type##_of2, tile_##type##_of4, tile_##type##_of4, \
-		tile_##type##_of6, tile_##type##_of6, tile_##type##_of8, tile_##type##_of8, \
-		tile_##type##_of12, tile_##type##_of12, tile_##type##_of12, tile_##type##_of12, \
-		tile_##type##_of16, tile_##type##_of16, tile_##type##_of16, tile_##type##_of16}
+	[L3_##type] = {NULL, tile_rows_##type##_2, tile_rows_##type##_2, tile_rows_##type##_4, tile_rows_##type##_4, \
+		tile_rows_##type##_6, tile_rows_##type##_6, tile_rows_##type##_8, tile_rows_##type##_8, \
+		tile_rows_##type##_12, tile_rows_##type##_12, tile_rows_##type##_12, tile_rows_##type##_12, \
+		tile_rows_##type##_16, tile_rows_##type##_16, tile_rows_##type##_16, tile_rows_##type##_16}
 
 static const TileFn tile_fns[L3_N_PACKED_TYPES][L3_ACT_TILE + 1] = {
 	TILE_TABLE(Q8_0),
@@ -194,7 +244,7 @@ static const TileFn tile_fns[L3_N_PACKED_TYPES][L3_ACT_TILE + 1] = {
 
 /* By type and number of rows, of few. */
 #define FEW_TABLE(type) \
-	[L3_##type] = {NULL, tile_##type##_all1, tile_##type##_all2, tile_##type##_all3, tile_##type##_all4}
+	[L3_##type] = {NULL, few_rows_##type##_1, few_rows_##type##_2, few_rows_##type##_3, few_rows_##type##_4}
 
 static const TileFn few_fns[L3_N_PACKED_TYPES][FEW_ROWS + 1] = {
 	FEW_TABLE(Q8_0),
@@ -319,30 +369,17 @@ TARGET static void
 multiply_few(const L3Matrix *w, int panel0, int panel1, const L3Act *x, int m, float *out, size_t ldo,
 			 bool accumulate, FewRows *few)
 {
-	const int	all_groups = w->n_in / L3_ACT_GROUP;
-	const int	n_parts = l3_type_halves(w->type) ? 2 : 1;
-	TileArgs	prepared = {.acc = few->acc, .scale = few->scales.scale, .add = few->scales.add};
+	TileArgs	args = {.n_groups = w->n_in / L3_ACT_GROUP, .acc = few->acc, .scale = few->scales.scale,
+		.add = few->scales.add};
 
-	prepare_few(w, x, m, few, &prepared);
+	prepare_few(w, x, m, few, &args);
 	for (int p = panel0; p < panel1; p++)
 	{
-		const uint8_t *panel = w->data + (size_t) p * w->panel_bytes;
 		int			n_columns = w->n_out - p * L3_PANEL < L3_PANEL ? w->n_out - p * L3_PANEL : L3_PANEL;
-		TileArgs	args = prepared;
 
-		args.quants = panel + l3_panel_scales_bytes(w->type, w->n_in);
-		memset(few->acc, 0, sizeof(few->acc));
-		for (; args.g0 < all_groups; args.g0 += SLAB)
-		{
-			args.n_groups = all_groups - args.g0 < SLAB ? all_groups - args.g0 : SLAB;
-			unpack_scales(w->type, panel + (size_t) (args.g0 / SLAB) * l3_group_scales_bytes(w->type, SLAB),
-						  args.n_groups, few->scales.scale, few->scales.add);
-			few_fns[w->type][m] (&args);
-			args.xq += SLAB * m * L3_ACT_GROUP;
-			args.xscale += SLAB * m;
-			args.start += SLAB * n_parts * m;
-			args.sum += SLAB * n_parts * m;
-		}
+		args.packed_scales = w->data + (size_t) p * w->panel_bytes;
+		args.quants = args.packed_scales + l3_panel_scales_bytes(w->type, w->n_in);
+		few_fns[w->type][m] (&args);
 		store_chains(few->acc, m, n_columns, out + (size_t) p * L3_PANEL, ldo, accumulate);
 	}
 }

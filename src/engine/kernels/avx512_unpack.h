@@ -73,6 +73,23 @@ load_quads(L3PackedType type, const uint8_t *quants, int g, __m512i q[8])
 	}
 }
 
+/* Groups g (even) and g + 1 of Q4_K, which share bytes. */
+TARGET512 INLINE void
+load_two_groups(const uint8_t *quants, int g, __m512i q[2][8])
+{
+	const __m512i nibble = _mm512_set1_epi8(15);
+	const uint8_t *row = quants + (size_t) (g / 2) * 512;
+
+	UNROLL
+	for (int j = 0; j < 8; j++)
+	{
+		__m512i		b = _mm512_load_si512(row + j * 64);
+
+		q[0][j] = _mm512_and_si512(b, nibble);
+		q[1][j] = _mm512_and_si512(_mm512_srli_epi16(b, 4), nibble);
+	}
+}
+
 TARGET512 INLINE __m512
 load_halves(const uint8_t *src)
 {
@@ -98,7 +115,7 @@ negative_product(__m512 a, __m512 b)
 	return _mm512_xor_ps(_mm512_mul_ps(a, b), _mm512_set1_ps(-0.0f));
 }
 
-TARGET512 static void
+TARGET512 INLINE void
 unpack_scales_q4_k(const uint8_t *src, int n_blocks, float *scale, float *add)
 {
 	const __m128i low6 = _mm_set1_epi8(63);
@@ -139,7 +156,7 @@ unpack_scales_q4_k(const uint8_t *src, int n_blocks, float *scale, float *add)
 }
 
 /* The scales of a whole panel as floats: [group][1 or 2][16]. */
-TARGET512 static void
+TARGET512 INLINE void
 unpack_scales(L3PackedType type, const uint8_t *src, int n_groups, float *scale, float *add)
 {
 	switch (type)

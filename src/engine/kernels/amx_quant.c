@@ -35,10 +35,8 @@
 typedef struct Slab
 {
 	uint8_t		weights[PANELS][SLAB * GROUP_BYTES];
-	/* [group][1 or 2][16] */
-	float		scale[PANELS][SLAB * 2 * L3_PANEL];
-	float		add[PANELS][SLAB * 2 * L3_PANEL];
-	/* one tile's sums of activations, the same way */
+	SlabScales	scales[PANELS];
+	/* one tile's sums of activations, [group][1 or 2][16] */
 	float		sum[SLAB * 2][L3_ACT_TILE];
 	int32_t		dot[DOTS][L3_ACT_TILE * L3_PANEL];
 	Chains		chains[ROW_TILES][PANELS];
@@ -224,8 +222,8 @@ multiply_slab(const L3Matrix *w, const SlabPlace *place, const L3Act *x, void *w
 
 	for (int p = 0; p < place->n_panels; p++)
 	{
-		unpack_scales(w->type, place->scales + p * w->panel_bytes, place->n_groups, slab->scale[p],
-					  slab->add[p]);
+		unpack_scales(w->type, place->scales + p * w->panel_bytes, place->n_groups, slab->scales[p].scale,
+					  slab->scales[p].add);
 		unpack_weights(w, place->quants + p * w->panel_bytes, place->g0, place->n_groups, slab->weights[p]);
 	}
 	args.n_parts = place->n_groups * n_parts;
@@ -242,13 +240,13 @@ multiply_slab(const L3Matrix *w, const SlabPlace *place, const L3Act *x, void *w
 		args.xscale = x->scale + at;
 		if (has_add)
 			for (int g = 0; g < place->n_groups; g++)
-				group_sums(halves, true, false, 0, x->sum16 + (at + (size_t) g * L3_ACT_TILE) * 2, NULL,
+				group_sums(halves, 0, x->sum16 + (at + (size_t) g * L3_ACT_TILE) * 2, NULL,
 						   slab->sum[g * n_parts]);
 		for (int p = 0; p < place->n_panels; p++)
 		{
 			args.weights = slab->weights[p];
-			args.scale = slab->scale[p];
-			args.add = slab->add[p];
+			args.scale = slab->scales[p].scale;
+			args.add = slab->scales[p].add;
 			args.acc = slab->chains[row / L3_ACT_TILE][p];
 			args.weights_ahead = row > 0 ? NULL : place->next_quants + p * w->panel_bytes;
 			args.scales_ahead = place->next_scales + p * w->panel_bytes;
@@ -257,18 +255,11 @@ multiply_slab(const L3Matrix *w, const SlabPlace *place, const L3Act *x, void *w
 	}
 }
 
-/* SlabKernel.store */
-TARGET512 static void
-store_tile(const float *chains, int n_rows, int n_columns, float *out, size_t ldo, bool accumulate)
-{
-	store_chains(chains, n_rows, n_columns, out, ldo, accumulate);
-}
-
 static void
 matmul_quant(const L3Matrix *w, int panel0, int panel1, const L3Act *x, int m, int m_prefill,
 			 float *out, size_t ldo, bool accumulate, void *scratch)
 {
-	static const SlabKernel kernel = {multiply_slab, store_tile};
+	static const SlabKernel kernel = {multiply_slab, store_chains};
 	Slab	   *slab = scratch;
 
 	if (m <= FEW_ROWS)

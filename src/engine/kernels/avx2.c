@@ -43,7 +43,7 @@ TARGET2 INLINE void
 float_chains(const L3PackedType type, const int R, const uint8_t *panel, const float *x,
 			 size_t k0, int n, bool fetch, float *acc)
 {
-	const size_t k_bytes = L3_PANEL * (type == L3_F32 ? 4 : 2);
+	const size_t k_bytes = l3_float_k_bytes(type);
 	__m256		chain[ROWS][2];
 	int			k;
 

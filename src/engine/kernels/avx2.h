@@ -41,8 +41,8 @@ store_lanes(float *dst, __m256 v, int n)
 		_mm256_maskstore_ps(dst, first_lanes(n), v);
 }
 
-/* The chains (n_rows, 16) of a panel to its n_columns columns of out. */
-TARGET2 INLINE void
+/* SlabKernel.store: the chains (n_rows, 16) of a panel to its n_columns columns of out. */
+TARGET2 static inline void
 store_chains(const float *acc, int n_rows, int n_columns, float *out, size_t ldo, bool accumulate)
 {
 	for (int r = 0; r < n_rows; r++, out += ldo, acc += L3_PANEL)

@@ -36,13 +36,6 @@
 /* Rows that a tile's groups are apart in what is prepared: few lie close. */
 #define ROW_STRIDE(packed, n_rows)	((size_t) ((packed) ? (n_rows) : L3_ACT_TILE))
 
-/* A slab's scales and adds of a panel, [group][1 or 2][16]. */
-typedef struct SlabScales
-{
-	float		scale[SLAB * 2 * L3_PANEL];
-	float		add[SLAB * 2 * L3_PANEL];
-} SlabScales;
-
 /* What a thread works on, with more than a few rows. */
 typedef struct Slab
 {
@@ -456,13 +449,6 @@ group_rows(const L3PackedType type, const bool packed, const int R, const TileAr
 	}
 }
 
-/*
- * The scales at the panel's start and its quants are two streams in turn, which
- * the hardware does not follow well.  Past a panel's end is the next one; past
- * the last a prefetch does no harm.
- */
-#define PREFETCH_BYTES		8192
-
 /* On to the next group. */
 TARGET2 INLINE void
 advance(const L3PackedType type, const bool packed, const int n_rows, TileArgs *args)
@@ -837,18 +823,11 @@ multiply_few(const L3Matrix *w, int panel0, int panel1, int zero_point, const L3
 	}
 }
 
-/* SlabKernel.store */
-TARGET2 static void
-store_tile(const float *chains, int n_rows, int n_columns, float *out, size_t ldo, bool accumulate)
-{
-	store_chains(chains, n_rows, n_columns, out, ldo, accumulate);
-}
-
 static void
 matmul_quant(const L3Matrix *w, int panel0, int panel1, const L3Act *x, int m, int m_prefill,
 			 float *out, size_t ldo, bool accumulate, void *scratch)
 {
-	static const SlabKernel kernel = {multiply_slab, store_tile};
+	static const SlabKernel kernel = {multiply_slab, store_chains};
 	Slab	   *slab = scratch;
 
 	(void) m_prefill;			/* one arithmetic for both roles */

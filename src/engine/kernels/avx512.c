@@ -132,7 +132,7 @@ float_chains(const L3PackedType type, const int R, const int P, const uint8_t *p
 			 size_t panel_bytes, const float *x, size_t stride, size_t k0, int n, const uint8_t *ahead,
 			 float *acc)
 {
-	const size_t pair_bytes = type == L3_F32 ? 2 * 64 : 64;
+	const size_t k_bytes = l3_float_k_bytes(type);
 	__m512		chain[2 * FLOAT_ROWS];
 	int			k;
 
@@ -147,7 +147,7 @@ float_chains(const L3PackedType type, const int R, const int P, const uint8_t *p
 		{
 			UNROLL
 			for (int p = 0; p < P; p++)
-				PREFETCH_LINES(ahead + p * panel_bytes + (size_t) k / 2 * pair_bytes, pair_bytes, _MM_HINT_T1);
+				PREFETCH_LINES(ahead + p * panel_bytes + (size_t) k * k_bytes, 2 * k_bytes, _MM_HINT_T1);
 		}
 		UNROLL
 		for (int p = 0; p < P; p++)
@@ -243,8 +243,8 @@ float_tile(const L3Matrix *w, const uint8_t *panels, int n_panels, const float *
 		bool		several = p + float_panels[which] <= n_panels;
 
 		float_fns[w->type][which][several] (panels + p * w->panel_bytes, w->panel_bytes, x, stride,
-											(size_t) k0, n,
-											ahead == NULL ? NULL : ahead + p * w->panel_bytes, acc + p * float_rows[which] * L3_PANEL);
+											(size_t) k0, n, ahead == NULL ? NULL : ahead + p * w->panel_bytes,
+											acc + p * float_rows[which] * L3_PANEL);
 		p += several ? float_panels[which] : 1;
 	}
 }
@@ -269,7 +269,7 @@ float_tiles(const L3Matrix *w, const uint8_t *panels, int n_panels, const L3Act 
 			int m, FloatWork *work)
 {
 	const int	n_tiles = (m + FLOAT_ROWS - 1) / FLOAT_ROWS;
-	const size_t k_bytes = (w->type == L3_F32 ? 4 : 2) * L3_PANEL;
+	const size_t k_bytes = l3_float_k_bytes(w->type);
 
 	memset(work->acc, 0, sizeof(work->acc[0]) * (size_t) n_tiles);
 	if (m <= FLOAT_FEW_ROWS)

@@ -42,8 +42,8 @@ first_lanes(int n)
 	return n >= 16 ? 0xFFFF : n <= 0 ? 0 : (__mmask16) ((1u << n) - 1);
 }
 
-/* The chains (n_rows, 16) of a panel to its n_columns columns of out. */
-TARGET512 INLINE void
+/* SlabKernel.store: the chains (n_rows, 16) of a panel to its n_columns columns of out. */
+TARGET512 static inline void
 store_chains(const float *acc, int n_rows, int n_columns, float *out, size_t ldo, bool accumulate)
 {
 	__mmask16	mask = first_lanes(n_columns);

@@ -21,23 +21,12 @@
 #include "kernels/avx512_unpack.h"
 #include "kernels/slabs.h"
 
-/* Up to so many rows take one panel after the other, which is one stream of memory. */
-#define FEW_ROWS			4
-
 /*
- * How far ahead of few rows it is fetched: the hardware alone takes up scales and
- * quants in turn too slowly.  Past a panel's end is the next one; past the last a
- * prefetch does no harm.  On Zen 5 a model in Q8_0 decodes one sequence at 1.08 and
- * four at 1.5 times the speed of without, one in Q4_K_M at 1.3 and 2.2 times.
+ * Up to so many rows take one panel after the other, which is one stream of memory.
+ * Fetched ahead, on Zen 5, a model in Q8_0 decodes one sequence at 1.08 and four at
+ * 1.5 times the speed of without, one in Q4_K_M at 1.3 and 2.2 times.
  */
-#define PREFETCH_BYTES		8192
-
-/* A panel's scales in a slab, [group][1 or 2][16]. */
-typedef struct SlabScales
-{
-	float		scale[SLAB * 2 * L3_PANEL] __attribute__((aligned(64)));
-	float		add[SLAB * 2 * L3_PANEL];
-} SlabScales;
+#define FEW_ROWS			4
 
 /* What a thread works on. */
 typedef struct Slab
@@ -302,8 +291,8 @@ multiply_slab(const L3Matrix *w, const SlabPlace *place, const L3Act *x, void *w
 		{
 			int			in_slab = g * n_parts * L3_ACT_TILE;
 
-			group_sums(halves, has_add, true, zero_point, x->sum16 + (at + (size_t) g * L3_ACT_TILE) * 2,
-					   slab->start + in_slab, slab->sum + in_slab);
+			group_sums(halves, zero_point, x->sum16 + (at + (size_t) g * L3_ACT_TILE) * 2,
+					   slab->start + in_slab, has_add ? slab->sum + in_slab : NULL);
 		}
 		for (int p = 0; p < place->n_panels; p++)
 		{
@@ -316,13 +305,6 @@ multiply_slab(const L3Matrix *w, const SlabPlace *place, const L3Act *x, void *w
 			tile_fns[w->type][n_rows] (&args);
 		}
 	}
-}
-
-/* SlabKernel.store */
-TARGET static void
-store_tile(const float *chains, int n_rows, int n_columns, float *out, size_t ldo, bool accumulate)
-{
-	store_chains(chains, n_rows, n_columns, out, ldo, accumulate);
 }
 
 /* The activations of m <= FEW_ROWS rows over all groups, behind few; where they are, in args. */
@@ -388,7 +370,7 @@ static void
 matmul_quant(const L3Matrix *w, int panel0, int panel1, const L3Act *x, int m, int m_prefill,
 			 float *out, size_t ldo, bool accumulate, void *scratch)
 {
-	static const SlabKernel kernel = {multiply_slab, store_tile};
+	static const SlabKernel kernel = {multiply_slab, store_chains};
 	Slab	   *slab = scratch;
 
 	(void) m_prefill;			/* one arithmetic for both roles */

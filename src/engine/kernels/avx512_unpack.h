@@ -155,7 +155,7 @@ unpack_scales_q4_k(const uint8_t *src, int n_blocks, float *scale, float *add)
 	}
 }
 
-/* The scales of a whole panel as floats: [group][1 or 2][16]. */
+/* The scales of n_groups groups, whole blocks, as floats: [group][1 or 2][16]. */
 TARGET512 INLINE void
 unpack_scales(L3PackedType type, const uint8_t *src, int n_groups, float *scale, float *add)
 {
@@ -212,11 +212,10 @@ unpack_scales(L3PackedType type, const uint8_t *src, int n_groups, float *scale,
 /*
  * The sums of a group's activations for all rows of the tile, for the whole
  * group or per half, (1 or 2, 16): times -zero_point as the integer sums start,
- * and as floats for what is added.
+ * and as floats for what is added.  NULL: not wanted.
  */
 TARGET512 INLINE void
-group_sums(bool halves, bool has_add, bool has_zero, int zero_point, const int32_t *sum16,
-		   int32_t *start, float *sums)
+group_sums(bool halves, int zero_point, const int32_t *sum16, int32_t *start, float *sums)
 {
 	const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14,
 										   16, 18, 20, 22, 24, 26, 28, 30);
@@ -233,9 +232,9 @@ group_sums(bool halves, bool has_add, bool has_zero, int zero_point, const int32
 		sum[0] = _mm512_add_epi32(sum[0], sum[1]);
 	for (int h = 0; h < (halves ? 2 : 1); h++)
 	{
-		if (has_zero)
+		if (start != NULL)
 			_mm512_store_si512(start + h * L3_ACT_TILE, _mm512_mullo_epi32(sum[h], factor));
-		if (has_add)
+		if (sums != NULL)
 			_mm512_store_ps(sums + h * L3_ACT_TILE, _mm512_cvtepi32_ps(sum[h]));
 	}
 }

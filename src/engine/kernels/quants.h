@@ -38,6 +38,13 @@ l3_type_bits(L3PackedType type)
 	return type == L3_Q4_0 || type == L3_Q4_K ? 4 : type == L3_Q6_K ? 6 : 8;
 }
 
+/* Bytes of one k in a panel of a float type. */
+static inline size_t
+l3_float_k_bytes(L3PackedType type)
+{
+	return L3_PANEL * (type == L3_F32 ? sizeof(float) : sizeof(uint16_t));
+}
+
 /* Bytes of a group's packed quants in a panel, on the average of a block. */
 static inline size_t
 l3_group_quants_bytes(L3PackedType type)

@@ -30,12 +30,6 @@
 #define INLINE		static inline __attribute__((always_inline))
 
 /*
- * Have the array in memory here.  A broadcast load from memory is free, while
- * the compiler, knowing the vector that was stored, would shuffle.
- */
-#define IN_MEMORY(array)	__asm__("" : "+m" (array))
-
-/*
  * Have the vector in a register here.  In a long row of integer additions
  * GCC otherwise forms all the addends first, far more than registers hold.
  */

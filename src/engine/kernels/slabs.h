@@ -24,6 +24,21 @@
 #define PANELS		4			/* unpacked together */
 #define ROW_TILES	16			/* tiles that an unpacked slab serves */
 
+/*
+ * How far ahead the kernels of few rows, which take one panel after the other,
+ * fetch: the scales at a panel's start and its quants are two streams in turn, which
+ * the hardware does not follow well.  Past a panel's end is the next one; past the
+ * last a prefetch does no harm.
+ */
+#define PREFETCH_BYTES	8192
+
+/* A panel's scales and adds in a slab, [group][1 or 2][16]. */
+typedef struct SlabScales
+{
+	float		scale[SLAB * 2 * L3_PANEL] __attribute__((aligned(64)));
+	float		add[SLAB * 2 * L3_PANEL];
+} SlabScales;
+
 /* Of a tile of rows in a panel: (16, 16). */
 typedef float Chains[L3_ACT_TILE * L3_PANEL];
 

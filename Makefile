@@ -172,11 +172,11 @@ SAN_tsan = -fsanitize=thread -DL3_SANITIZED
 CC_fuzz = clang
 SAN_fuzz = -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -DL3_SANITIZED
 
-AVX512_SRCS = $(wildcard src/engine/kernels/avx512*.c src/engine/kernels/amx*.c)
+ABOVE_AVX2_SRCS = $(wildcard src/engine/kernels/avx512*.c src/engine/kernels/avxvnni.c src/engine/kernels/amx*.c)
 # Programs that see the levels that the CPU has not got, too (test/kernels/emulated_levels.h).
 ifneq ($(filter x86_64%,$(shell $(CC) -dumpmachine)),)
-EMULATED_LEVELS_LINK = $(addprefix -Wl$(comma)--wrap=,l3_cpu_detect l3_kernels_avx512 l3_kernels_avx512vnni \
-	l3_kernels_amx l3_amx_usable)
+EMULATED_LEVELS_LINK = $(addprefix -Wl$(comma)--wrap=,l3_cpu_detect l3_kernels_avxvnni l3_kernels_avx512 \
+	l3_kernels_avx512vnni l3_kernels_amx l3_amx_usable)
 endif
 comma = ,
 TOOL_SRCS = $(wildcard test/tools/*.c)
@@ -194,16 +194,16 @@ TRAINER_$(1) = $(patsubst %.c,build/$(1)/%.o,$(TRAINER_SRCS))
 build/$(1)/%.o: %.c
 	@mkdir -p $$(dir $$@)
 	$$(CC_$(1)) $$(TEST_CFLAGS) $$(SAN_$(1)) -c -o $$@ $$<
-# The AVX-512 and AMX kernels for CPUs without, whose functions pass its vectors all the same.
+# The kernels above AVX2 for CPUs without, whose functions pass vectors of AVX-512 all the same.
 build/$(1)/in_avx2/%.o: src/engine/kernels/%.c
 	@mkdir -p $$(dir $$@)
-	$$(CC_$(1)) $$(TEST_CFLAGS) -include test/kernels/avx512_in_avx2.h -Wno-psabi $$(SAN_$(1)) -c -o $$@ $$<
+	$$(CC_$(1)) $$(TEST_CFLAGS) -include test/kernels/levels_in_avx2.h -Wno-psabi $$(SAN_$(1)) -c -o $$@ $$<
 build/$(1)/demo/train/%.o: TEST_CFLAGS += $(TRAINER_CFLAGS)
 build/$(1)/test_trainer%: build/$(1)/test/unit/test_trainer%.o $$(TRAINER_$(1)) $$(ENGINE_$(1))
 	$$(CC_$(1)) $$(SAN_$(1)) -pthread -o $$@ $$^ $$(TEST_LIBS)
 build/$(1)/test_%: build/$(1)/test/unit/test_%.o $$(ENGINE_$(1)) $$(REFERENCE_$(1))
 	$$(CC_$(1)) $$(SAN_$(1)) $$(LEVELS_LINK) -pthread -o $$@ $$^ $$(TEST_LIBS)
-EMULATED_LEVELS_$(1) = $$(patsubst src/engine/kernels/%.c,build/$(1)/in_avx2/%.o,$$(AVX512_SRCS)) \
+EMULATED_LEVELS_$(1) = $$(patsubst src/engine/kernels/%.c,build/$(1)/in_avx2/%.o,$$(ABOVE_AVX2_SRCS)) \
 	build/$(1)/test/kernels/emulated_levels.o build/$(1)/test/kernels/amx_emulator.o
 build/$(1)/test_forward build/$(1)/test_numerics: $$(EMULATED_LEVELS_$(1))
 build/$(1)/test_forward build/$(1)/test_numerics: LEVELS_LINK = $$(EMULATED_LEVELS_LINK)

@@ -257,8 +257,9 @@ typedef struct L3EngineOptions
 	int			worker;			/* of n_workers engines like this on the */
 	int			n_workers;		/* machine, from 0; 0 of 0: the only one */
 	const char *cpu_features;	/* NULL or "": all the CPU has; else a list that
-								 * caps it: "generic", "blas", "avx2", "avx512",
-								 * "avx512vnni", "amx" (see kernels/cpu.h) */
+								 * caps it: "generic", "blas", "avx2", "avxvnni",
+								 * "avx512", "avx512vnni", "amx" (see
+								 * kernels/cpu.h) */
 	/*
 	 * Called by the thread that runs l3_engine_step, between the phases of a
 	 * step (every few milliseconds), while no compute thread runs.  It may

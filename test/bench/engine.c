@@ -36,6 +36,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/cpu.h"
 #include "loaded.h"
 #include "machine.h"
 
@@ -58,6 +59,7 @@ typedef struct Run
 
 static Loaded loaded;
 static L3Pool *pool;
+static unsigned features;		/* instruction sets that the engine uses */
 static uint32_t seed = 1;
 static bool prompt_lookup;
 
@@ -300,7 +302,7 @@ obey(const char *line)
 			 c > 0 && d >= c)
 		classify(a, b, c, d);
 	else if (strcmp(line, "machine\n") == 0)
-		printf("%.0f %.0f\n", machine_bandwidth(pool), machine_int8_rate(pool, &instruction));
+		printf("%.0f %.0f\n", machine_bandwidth(pool), machine_int8_rate(pool, features, &instruction));
 	else
 		return false;
 	fflush(stdout);
@@ -337,7 +339,9 @@ main(int argc, char **argv)
 	seconds = bench_now() - start;
 	if (l3_pool_create(options.n_threads, &pool, &err) != L3_OK)
 		bench_die("threads", &err);
-	(void) machine_int8_rate(pool, &instruction);
+	if (l3_cpu_parse(l3_engine_cpu(loaded.engine), &features, &err) != L3_OK)
+		bench_die("instruction sets", &err);
+	(void) machine_int8_rate(pool, features, &instruction);
 	/* parameters that a token is multiplied with: all but the embedding's rows */
 	printf("load=%.3f weight_bytes=%llu params=%llu matrix_params=%.0f cpu=%s instruction=%s\n", seconds,
 		   (unsigned long long) loaded.plan.weight_bytes, (unsigned long long) loaded.plan.n_params,

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "kernels/amx.h"
+#include "kernels/simd.h"
 #include "loaded.h"
 
 #define ROUNDS			3
@@ -98,12 +99,17 @@ vnni512_task(void *ctx, int task, int thread)
 
 	(void) ctx;
 	(void) thread;
+	UNROLL
 	for (int i = 0; i < ACCUMULATORS; i++)
 		acc[i] = _mm512_set1_epi32(i);
 	for (int n = 0; n < INT8_ITERATIONS; n++)
-#pragma GCC unroll 12
+		UNROLL
 		for (int i = 0; i < ACCUMULATORS; i++)
+		{
 			acc[i] = _mm512_dpbusd_epi32(acc[i], x, x);
+			IN_REGISTER(acc[i]);
+		}
+	UNROLL
 	for (int i = 0; i < ACCUMULATORS; i++)
 		sum = _mm512_add_epi32(sum, acc[i]);
 	atomic_fetch_add(&sink, (unsigned) _mm512_reduce_add_epi32(sum));
@@ -135,46 +141,87 @@ amx_task(void *ctx, int task, int thread)
 
 #endif
 
+#ifdef L3_HAVE_AVXVNNI
+
+__attribute__((target("avx2,avxvnni")))
+static void
+vnni256_task(void *ctx, int task, int thread)
+{
+	__m256i		acc[ACCUMULATORS];
+	__m256i		x = _mm256_set1_epi8((char) (task + 1));
+	__m256i		sum = _mm256_setzero_si256();
+
+	(void) ctx;
+	(void) thread;
+	UNROLL
+	for (int i = 0; i < ACCUMULATORS; i++)
+		acc[i] = _mm256_set1_epi32(i);
+	for (int n = 0; n < INT8_ITERATIONS; n++)
+		UNROLL
+		for (int i = 0; i < ACCUMULATORS; i++)
+		{
+			acc[i] = _mm256_dpbusd_avx_epi32(acc[i], x, x);
+			IN_REGISTER(acc[i]);
+		}
+	UNROLL
+	for (int i = 0; i < ACCUMULATORS; i++)
+		sum = _mm256_add_epi32(sum, acc[i]);
+	atomic_fetch_add(&sink, (unsigned) _mm256_extract_epi32(sum, 0));
+}
+
+#endif
+
 __attribute__((target("avx2")))
 static void
 maddubs256_task(void *ctx, int task, int thread)
 {
 	__m256i		acc[ACCUMULATORS];
 	__m256i		x = _mm256_set1_epi8((char) (task + 1));
-	__m256i		ones = _mm256_set1_epi16(1);
 	__m256i		sum = _mm256_setzero_si256();
 
 	(void) ctx;
 	(void) thread;
+	UNROLL
 	for (int i = 0; i < ACCUMULATORS; i++)
 		acc[i] = _mm256_set1_epi32(i);
 	for (int n = 0; n < INT8_ITERATIONS; n++)
-#pragma GCC unroll 12
+		UNROLL
 		for (int i = 0; i < ACCUMULATORS; i++)
-			acc[i] = _mm256_add_epi32(acc[i], _mm256_madd_epi16(_mm256_maddubs_epi16(x, acc[i]), ones));
+		{
+			acc[i] = _mm256_add_epi16(acc[i], _mm256_maddubs_epi16(x, acc[i]));
+			IN_REGISTER(acc[i]);
+		}
+	UNROLL
 	for (int i = 0; i < ACCUMULATORS; i++)
 		sum = _mm256_add_epi32(sum, acc[i]);
 	atomic_fetch_add(&sink, (unsigned) _mm256_extract_epi32(sum, 0));
 }
 
 double
-machine_int8_rate(L3Pool *pool, const char **instruction)
+machine_int8_rate(L3Pool *pool, unsigned features, const char **instruction)
 {
 	double		n = (double) TASKS * INT8_ITERATIONS * ACCUMULATORS;
 
 #ifdef L3_HAVE_AMX
-	if ((l3_cpu_detect() & L3_CPU_AMX) && l3_amx_usable())
+	if ((features & L3_CPU_AMX) && l3_amx_usable())
 	{
 		*instruction = "AMX";
 		return best_rate(pool, amx_task, (double) TASKS * (INT8_ITERATIONS / 8) * OPS_TILES);
 	}
 #endif
-	if (__builtin_cpu_supports("avx512vnni"))
+	if (features & L3_CPU_AVX512VNNI)
 	{
 		*instruction = "AVX-512 VNNI";
 		return best_rate(pool, vnni512_task, n * OPS_512);
 	}
-	if (__builtin_cpu_supports("avx2"))
+#ifdef L3_HAVE_AVXVNNI
+	if ((features & (L3_CPU_AVX512 | L3_CPU_AVXVNNI)) == L3_CPU_AVXVNNI)
+	{
+		*instruction = "AVX-VNNI";
+		return best_rate(pool, vnni256_task, n * OPS_256);
+	}
+#endif
+	if (features & L3_CPU_AVX2)
 	{
 		*instruction = "AVX2";
 		return best_rate(pool, maddubs256_task, n * OPS_256);
@@ -186,9 +233,10 @@ machine_int8_rate(L3Pool *pool, const char **instruction)
 #else
 
 double
-machine_int8_rate(L3Pool *pool, const char **instruction)
+machine_int8_rate(L3Pool *pool, unsigned features, const char **instruction)
 {
 	(void) pool;
+	(void) features;
 	*instruction = "none";
 	return 0;
 }

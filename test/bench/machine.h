@@ -15,10 +15,10 @@ double		machine_bandwidth(L3Pool *pool);
 
 /*
  * 8-bit multiplications and additions per second (two operations for each) that
- * all threads together do in registers, with the widest instruction that the
- * CPU has for them, named in *instruction; 0 where it has none that we know.
- * The best of three.
+ * all threads together do in registers, with the widest instruction for them that
+ * is among features (kernels/cpu.h), named in *instruction; 0 where it is none that
+ * we know.  The best of three.
  */
-double		machine_int8_rate(L3Pool *pool, const char **instruction);
+double		machine_int8_rate(L3Pool *pool, unsigned features, const char **instruction);
 
 #endif							/* BENCH_MACHINE_H */

@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * avx512_emulation.h
- *	  The AVX-512 intrinsics that our kernels use, in AVX2, so that those can
- *	  be compiled and tested where there is no AVX-512.
+ *	  The AVX-512 and AVX-VNNI intrinsics that our kernels use, in AVX2, so that
+ *	  those can be compiled and tested where there is neither.
  *
  * Include before the source; each stands for Intel's function of that name.
  * A vector of 512 bits is two of 256; what it holds is known by its uses alone.
@@ -20,6 +20,7 @@
 #define TARGET512	__attribute__((target("avx2,fma,f16c")))
 #define TARGET_VNNI	TARGET512
 #define TARGET_BF16	TARGET512
+#define TARGET_AVXVNNI	TARGET512
 #define EMULATED	static inline __attribute__((unused, target("avx2,fma,f16c")))
 
 typedef struct Vector512
@@ -43,6 +44,7 @@ typedef struct Vector512
 #undef _mm512_srli_epi16
 #undef _mm512_srli_epi32
 #undef _mm512_cmpeq_epi16_mask
+#undef _mm256_dpbusd_avx_epi32
 
 /* ---------------------------------------------------------------- halves */
 
@@ -387,6 +389,12 @@ emulated_dpbusd_half(__m256 sum, __m256 a, __m256 b)
 	return OF_INTEGERS(_mm256_add_epi32(INTEGERS(sum), _mm256_add_epi32(even, odd)));
 }
 
+EMULATED __m256i
+emulated_dpbusd_256(__m256i sum, __m256i a, __m256i b)
+{
+	return INTEGERS(emulated_dpbusd_half(OF_INTEGERS(sum), OF_INTEGERS(a), OF_INTEGERS(b)));
+}
+
 EMULATED Vector512
 emulated_dpbusd(Vector512 sum, Vector512 a, Vector512 b)
 {
@@ -480,6 +488,7 @@ emulated_permutex2var_epi32(Vector512 a, Vector512 index, Vector512 b)
 #define _mm512_madd_epi16		emulated_madd_epi16
 #define _mm512_max_epu32		emulated_max_epu32
 #define _mm512_dpbusd_epi32		emulated_dpbusd
+#define _mm256_dpbusd_avx_epi32	emulated_dpbusd_256
 #define _mm512_slli_epi32(a, n)	emulated_sllv_epi32(a, emulated_set1_epi32(n))
 #define _mm512_srli_epi16(a, n) \
 	((Vector512) {{OF_INTEGERS(_mm256_srli_epi16(INTEGERS((a).half[0]), n)), \

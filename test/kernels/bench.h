@@ -103,6 +103,7 @@ bench_bandwidth(L3Pool *const pools[BENCH_THREADS])
 #define TEN(step)	step(0) step(1) step(2) step(3) step(4) step(5) step(6) step(7) step(8) step(9)
 #define MADDUBS(i)	"vpmaddubsw %%ymm14, %%ymm15, %%ymm13\n vpaddw %%ymm13, %%ymm" #i ", %%ymm" #i "\n"
 #define MADD(i)		"vpmaddwd %%ymm14, %%ymm15, %%ymm13\n vpaddd %%ymm13, %%ymm" #i ", %%ymm" #i "\n"
+#define DPBUSD256(i)	"%{vex%} vpdpbusd %%ymm14, %%ymm15, %%ymm" #i "\n"
 #define FMA256(i)	"vfmadd231ps %%ymm14, %%ymm15, %%ymm" #i "\n"
 #define FMA512(i)	"vfmadd231ps %%zmm14, %%zmm15, %%zmm" #i "\n"
 #define DPBUSD(i)	"vpdpbusd %%zmm14, %%zmm15, %%zmm" #i "\n"
@@ -179,6 +180,10 @@ bench_instructions(void)
 		PRINT_RATE("VPMADDWD + VPADDD", MADD, 32);
 		PRINT_RATE("VFMADD ymm", FMA256, 16);
 	}
+#ifdef L3_HAVE_AVXVNNI
+	if (native_features() & L3_CPU_AVXVNNI)
+		PRINT_RATE("VPDPBUSD ymm", DPBUSD256, 64);
+#endif
 	if (__builtin_cpu_supports("avx512f"))
 		PRINT_RATE("VFMADD zmm", FMA512, 32);
 	if (__builtin_cpu_supports("avx512vnni"))
@@ -338,7 +343,7 @@ bench_attend(const L3Kernels *kernels, L3KvType type, int n_sequences, int n_tok
 static int
 bench(const char *only)
 {
-	static const char *const levels[] = {"generic", "blas", "avx2", "avx512", "avx512vnni", "amx"};
+	static const char *const levels[] = {"generic", "blas", "avx2", "avxvnni", "avx512", "avx512vnni", "amx"};
 	L3Pool	   *pools[BENCH_THREADS];
 	L3Error		err;
 

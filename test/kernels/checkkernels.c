@@ -14,8 +14,8 @@
  *	  the panels asked for, or what lies past the ends; nothing is written
  *	  outside of the result.
  *
- * AVX-512 and AMX are emulated where the CPU has not got them but has AVX2
- * (emulated_levels.h).
+ * What the CPU has not got of the levels above AVX2 is emulated where it has
+ * that (emulated_levels.h).
  *
  * Usage: checkkernels [level]
  *        checkkernels --bench [level]
@@ -654,12 +654,14 @@ check_cpu_list(void)
 	ok = ok && l3_cpu_parse("blas", &features, &err) == L3_OK && features == L3_CPU_BLAS;
 	ok = ok && l3_cpu_parse("avx2,blas", &features, &err) == L3_OK &&
 		features == (all & (L3_CPU_AVX2 | L3_CPU_BLAS));
+	ok = ok && l3_cpu_parse("avxvnni", &features, &err) == L3_OK &&
+		features == (all & (L3_CPU_AVX2 | L3_CPU_AVXVNNI));
 	ok = ok && l3_cpu_parse("avx512", &features, &err) == L3_OK &&
 		features == (all & (L3_CPU_AVX2 | L3_CPU_AVX512));
 	ok = ok && l3_cpu_parse("avx512vnni", &features, &err) == L3_OK &&
-		features == (all & ~(L3_CPU_BLAS | L3_CPU_AMX));
+		features == (all & ~(L3_CPU_BLAS | L3_CPU_AVXVNNI | L3_CPU_AMX));
 	ok = ok && l3_cpu_parse("amx", &features, &err) == L3_OK &&
-		features == (all & ~L3_CPU_BLAS);
+		features == (all & ~(L3_CPU_BLAS | L3_CPU_AVXVNNI));
 	tap_ok(ok, "a level includes the lower ones and no more than the CPU has");
 	ok = l3_cpu_parse("avx2,sse9", &features, &err) == L3_ERR_ARG &&
 		strstr(err.message, "sse9") != NULL && strstr(err.hint, "avx512vnni") != NULL;
@@ -712,7 +714,7 @@ check_amx_trial(void)
 int
 main(int argc, char **argv)
 {
-	static const char *const levels[] = {"generic", "blas", "avx2", "avx512", "avx512vnni", "amx"};
+	static const char *const levels[] = {"generic", "blas", "avx2", "avxvnni", "avx512", "avx512vnni", "amx"};
 	const char *only;
 	bool		known = false;
 	unsigned	seen = ~0u;

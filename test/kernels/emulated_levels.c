@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * emulated_levels.c
- *	  AVX-512 and AMX for tests on CPUs that have AVX2 and not these.
+ *	  The levels above AVX2 for tests on CPUs that have no more.
  *
  * The linker calls __wrap_NAME where another file calls NAME, and calls NAME
  * where __real_NAME is called (ld's --wrap).
@@ -15,13 +15,16 @@
 #include "amx_emulator.h"
 
 unsigned	__real_l3_cpu_detect(void);
+void		__real_l3_kernels_avxvnni(L3Kernels *kernels);
 void		__real_l3_kernels_avx512(L3Kernels *kernels);
 void		__real_l3_kernels_avx512vnni(L3Kernels *kernels);
 unsigned	__wrap_l3_cpu_detect(void);
+void		__wrap_l3_kernels_avxvnni(L3Kernels *kernels);
 void		__wrap_l3_kernels_avx512(L3Kernels *kernels);
 void		__wrap_l3_kernels_avx512vnni(L3Kernels *kernels);
 
 /* The same functions, compiled for AVX2. */
+void		l3_kernels_avxvnni_in_avx2(L3Kernels *kernels);
 void		l3_kernels_avx512_in_avx2(L3Kernels *kernels);
 void		l3_kernels_avx512vnni_in_avx2(L3Kernels *kernels);
 
@@ -38,11 +41,27 @@ __wrap_l3_cpu_detect(void)
 
 	if (!(features & L3_CPU_AVX2))
 		return features;
+#ifdef L3_HAVE_AVXVNNI
+	features |= L3_CPU_AVXVNNI;
+#endif
 #ifdef L3_HAVE_AMX
 	features |= L3_CPU_AMX;
 #endif
 	return features | L3_CPU_AVX512 | L3_CPU_AVX512VNNI;
 }
+
+#ifdef L3_HAVE_AVXVNNI
+
+void
+__wrap_l3_kernels_avxvnni(L3Kernels *kernels)
+{
+	if (native_features() & L3_CPU_AVXVNNI)
+		__real_l3_kernels_avxvnni(kernels);
+	else
+		l3_kernels_avxvnni_in_avx2(kernels);
+}
+
+#endif							/* L3_HAVE_AVXVNNI */
 
 void
 __wrap_l3_kernels_avx512(L3Kernels *kernels)

@@ -1,12 +1,12 @@
 /*-------------------------------------------------------------------------
  *
  * emulated_levels.h
- *	  AVX-512 and AMX for tests on CPUs that have AVX2 and not these.
+ *	  The levels above AVX2 for tests on CPUs that have no more.
  *
  * A program that is linked with emulated_levels.c and EMULATED_LEVELS_LINK (the
  * Makefile's) sees a CPU with all levels.  Those that this one has are its own.
- * The kernels of the others are the same sources with AVX-512's intrinsics in
- * AVX2, and with AMX's instructions in software, at the signal that each raises.
+ * The kernels of the others are the same sources with the intrinsics in AVX2, and
+ * with AMX's instructions in software, at the signal that each raises.
  *
  *-------------------------------------------------------------------------
  */

@@ -424,7 +424,7 @@ check_work(void)
 int
 main(void)
 {
-	static const char *const cpus[] = {"generic", "blas", "avx2", "avx512", "avx512vnni", "amx"};
+	static const char *const cpus[] = {"generic", "blas", "avx2", "avxvnni", "avx512", "avx512vnni", "amx"};
 	static const struct
 	{
 		const char *name;

@@ -580,7 +580,7 @@ instruction_sets(const char **names)
 		unsigned	needs;
 	}			all[] = {
 		{"generic", 0}, {"blas", L3_CPU_BLAS}, {"avx2", L3_CPU_AVX2},
-		{"avx512", L3_CPU_AVX512}, {"avx512vnni", L3_CPU_AVX512VNNI},
+		{"avxvnni", L3_CPU_AVXVNNI}, {"avx512", L3_CPU_AVX512}, {"avx512vnni", L3_CPU_AVX512VNNI},
 		{"amx", L3_CPU_AMX},
 	};
 	unsigned	have = l3_cpu_detect();

@@ -12,6 +12,10 @@
 #include "kernels/simd.h"
 
 #define TARGET2		__attribute__((target("avx2,fma,f16c")))
+#ifndef TARGET_AVXVNNI			/* a test compiles these kernels for less */
+#define TARGET_AVXVNNI \
+	__attribute__((target("avx2,fma,f16c,avxvnni")))
+#endif
 
 /* Each enters its functions into the table. */
 void		l3_avx2_quant(L3Kernels *kernels);

@@ -88,7 +88,7 @@ extend_chains(const L3PackedType type, const int R, const int stride, const Tile
 			  const __m512i q[8], __m512 acc[L3_ACT_TILE])
 {
 	const bool	has_add = l3_type_has_add(type);
-	const bool	has_zero = type == L3_Q8_0 || type == L3_Q4_0 || l3_type_halves(type);
+	const bool	has_zero = l3_type_has_zero(type);
 	const int	n_parts = l3_type_halves(type) ? 2 : 1;
 	const int	quads = 8 / n_parts;
 	const int8_t *xq = args->xq + (size_t) i * (size_t) (stride * L3_ACT_GROUP);

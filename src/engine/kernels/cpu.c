@@ -17,12 +17,13 @@ typedef struct CpuLevel
 } CpuLevel;
 
 #define CPU_ALL \
-	(L3_CPU_AVX2 | L3_CPU_AVX512 | L3_CPU_AVX512VNNI | L3_CPU_AMX | L3_CPU_BLAS)
+	(L3_CPU_AVX2 | L3_CPU_AVXVNNI | L3_CPU_AVX512 | L3_CPU_AVX512VNNI | L3_CPU_AMX | L3_CPU_BLAS)
 
 static const CpuLevel cpu_levels[] = {
 	{"generic", 0},
 	{"blas", L3_CPU_BLAS},
 	{"avx2", L3_CPU_AVX2},
+	{"avxvnni", L3_CPU_AVX2 | L3_CPU_AVXVNNI},
 	{"avx512", L3_CPU_AVX2 | L3_CPU_AVX512},
 	{"avx512vnni", L3_CPU_AVX2 | L3_CPU_AVX512 | L3_CPU_AVX512VNNI},
 	{"amx", L3_CPU_AVX2 | L3_CPU_AVX512 | L3_CPU_AVX512VNNI | L3_CPU_AMX},
@@ -58,7 +59,7 @@ l3_cpu_parse(const char *list, unsigned *features, L3Error *err)
 		{
 			l3_error(err, L3_ERR_ARG, "unknown CPU feature \"%.*s\"",
 					 len > 64 ? 64 : (int) len, word);
-			l3_error_hint(err, "Known are \"generic\", \"blas\", \"avx2\", \"avx512\", \"avx512vnni\", \"amx\" and \"all\".");
+			l3_error_hint(err, "Known are \"generic\", \"blas\", \"avx2\", \"avxvnni\", \"avx512\", \"avx512vnni\", \"amx\" and \"all\".");
 			return L3_ERR_ARG;
 		}
 		allowed |= cpu_levels[i].features;
@@ -80,6 +81,8 @@ l3_cpu_name(unsigned features)
 		return "avx512vnni";
 	if (features & L3_CPU_AVX512)
 		return "avx512";
+	if (features & L3_CPU_AVXVNNI)
+		return "avxvnni";
 	if (features & L3_CPU_AVX2)
 		return "avx2";
 	if (features & L3_CPU_BLAS)

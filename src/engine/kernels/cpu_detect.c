@@ -27,6 +27,7 @@
 #define AMX_INT8		(1u << 25)
 #define AMX_BF16		(1u << 22)
 /* and of its subleaf 1, EAX */
+#define AVX_VNNI		(1u << 4)
 #define AVX512_BF16		(1u << 5)
 
 static unsigned
@@ -47,6 +48,7 @@ detect_x86(void)
 				ecx,
 				edx;
 	unsigned	leaf1_ecx;
+	unsigned	leaf7_1_eax;
 	unsigned	xcr0;
 	unsigned	features = 0;
 
@@ -54,7 +56,9 @@ detect_x86(void)
 		(leaf1_ecx & bit_OSXSAVE) == 0)
 		return 0;
 	xcr0 = xgetbv0();
-	if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx))
+	/* a subleaf that the CPU has not got is all zeros */
+	if (!__get_cpuid_count(7, 1, &leaf7_1_eax, &ebx, &ecx, &edx) ||
+		!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx))
 		return 0;
 
 	if ((xcr0 & XCR0_AVX) != XCR0_AVX ||
@@ -64,6 +68,8 @@ detect_x86(void)
 		(ebx & bit_AVX2) == 0)
 		return features;
 	features |= L3_CPU_AVX2;
+	if (leaf7_1_eax & AVX_VNNI)
+		features |= L3_CPU_AVXVNNI;
 
 	if ((xcr0 & XCR0_AVX512) != XCR0_AVX512 ||
 		(ebx & bit_AVX512F) == 0 ||
@@ -81,8 +87,7 @@ detect_x86(void)
 		(edx & AMX_TILE) == 0 ||
 		(edx & AMX_INT8) == 0 ||
 		(edx & AMX_BF16) == 0 ||
-		!__get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) ||
-		(eax & AVX512_BF16) == 0)
+		(leaf7_1_eax & AVX512_BF16) == 0)
 		return features;
 	return features | L3_CPU_AMX;
 }

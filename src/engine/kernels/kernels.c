@@ -24,6 +24,12 @@ l3_kernels_init(L3Kernels *kernels, unsigned features)
 #if defined(__x86_64__)
 	if (features & L3_CPU_AVX2)
 		l3_kernels_avx2(kernels);
+#ifdef L3_HAVE_AVXVNNI
+	if (features & L3_CPU_AVXVNNI)
+		l3_kernels_avxvnni(kernels);
+#else
+	kernels->features &= ~L3_CPU_AVXVNNI;
+#endif
 	if (features & L3_CPU_AVX512)
 		l3_kernels_avx512(kernels);
 	if (features & L3_CPU_AVX512VNNI)

@@ -189,10 +189,18 @@ typedef struct L3Kernels
  */
 void		l3_kernels_init(L3Kernels *kernels, unsigned features);
 
+/* Compilers that have the header come with assemblers that know the instructions. */
+#if defined(__x86_64__) && defined(__has_include)
+#if __has_include(<avxvnniintrin.h>)
+#define L3_HAVE_AVXVNNI
+#endif
+#endif
+
 /* One init per file; each overwrites what it does better. */
 void		l3_kernels_generic(L3Kernels *kernels);
 #if defined(__x86_64__)
 void		l3_kernels_avx2(L3Kernels *kernels);
+void		l3_kernels_avxvnni(L3Kernels *kernels); /* with L3_HAVE_AVXVNNI */
 void		l3_kernels_avx512(L3Kernels *kernels);
 void		l3_kernels_avx512vnni(L3Kernels *kernels);
 void		l3_kernels_amx(L3Kernels *kernels); /* with L3_HAVE_AMX (amx.h) */

@@ -65,6 +65,13 @@ l3_type_has_add(L3PackedType type)
 	return type == L3_Q8_1 || type == L3_Q4_K || type == L3_Q8_K;
 }
 
+/* Is anything? */
+static inline bool
+l3_type_has_zero(L3PackedType type)
+{
+	return type == L3_Q8_0 || type == L3_Q4_0 || l3_type_halves(type);
+}
+
 /* What is subtracted from the packed quants of w. */
 static inline int
 l3_zero_point(const L3Matrix *w)

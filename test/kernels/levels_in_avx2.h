@@ -1,13 +1,13 @@
 /*-------------------------------------------------------------------------
  *
- * avx512_in_avx2.h
- *	  Before each source of the AVX-512 and AMX kernels: compile it for AVX2,
- *	  under names of its own, so that it is tested on CPUs without AVX-512.
+ * levels_in_avx2.h
+ *	  Before each source of the kernels above AVX2: compile it for AVX2, under
+ *	  names of its own, so that it is tested on CPUs that have no more.
  *
  *-------------------------------------------------------------------------
  */
-#ifndef AVX512_IN_AVX2_H
-#define AVX512_IN_AVX2_H
+#ifndef LEVELS_IN_AVX2_H
+#define LEVELS_IN_AVX2_H
 
 #if defined(__x86_64__)
 #include "avx512_emulation.h"
@@ -23,6 +23,7 @@
 #define l3_avx512_matmul_float		l3_avx512_matmul_float_in_avx2
 #define l3_avx512vnni_matmul		l3_avx512vnni_matmul_in_avx2
 #define l3_avx512vnni_matmul_scratch_bytes	l3_avx512vnni_matmul_scratch_bytes_in_avx2
+#define l3_kernels_avxvnni			l3_kernels_avxvnni_in_avx2
 #define l3_kernels_avx512			l3_kernels_avx512_in_avx2
 #define l3_kernels_avx512vnni		l3_kernels_avx512vnni_in_avx2
 #define l3_kernels_amx				l3_kernels_amx_in_avx2
@@ -34,4 +35,4 @@
 #define l3_amx_attend				l3_amx_attend_in_avx2
 #define l3_amx_bf16_scratch_bytes	l3_amx_bf16_scratch_bytes_in_avx2
 
-#endif							/* AVX512_IN_AVX2_H */
+#endif							/* LEVELS_IN_AVX2_H */

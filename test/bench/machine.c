@@ -10,8 +10,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
-#include "kernels/amx.h"
-#include "kernels/simd.h"
+#include "instructions.h"
 #include "loaded.h"
 
 #define ROUNDS			3
@@ -20,7 +19,6 @@
 /* Iterations of a task of machine_int8_rate: some 10 ms. */
 #define INT8_ITERATIONS	2000000
 /* Independent accumulators: more than latency times units. */
-#define ACCUMULATORS	12
 
 /* ---------------------------------------------------------------- memory */
 
@@ -83,42 +81,29 @@ machine_bandwidth(L3Pool *pool)
 /* ---------------------------------------------------------------- arithmetic */
 
 #if defined(__x86_64__)
-#include <immintrin.h>
 
-/* Operations of one instruction: lanes of 8 bits, two for each. */
+/* Operations of one step: lanes of 8 bits, two for each, or those of a product of tiles. */
 #define OPS_512		(2 * 64)
 #define OPS_256		(2 * 32)
+#define OPS_TILE	(2 * 16 * 16 * 64)
 
-__attribute__((target("avx512f,avx512bw,avx512vnni")))
-static void
-vnni512_task(void *ctx, int task, int thread)
-{
-	__m512i		acc[ACCUMULATORS];
-	__m512i		x = _mm512_set1_epi8((char) (task + 1));
-	__m512i		sum = _mm512_setzero_si512();
+#define STEPS_TASK(name, step) \
+	static void \
+	name##_task(void *ctx, int task, int thread) \
+	{ \
+		(void) ctx; \
+		(void) task; \
+		(void) thread; \
+		REPEAT_STEPS(step, INT8_ITERATIONS); \
+	}
 
-	(void) ctx;
-	(void) thread;
-	UNROLL
-	for (int i = 0; i < ACCUMULATORS; i++)
-		acc[i] = _mm512_set1_epi32(i);
-	for (int n = 0; n < INT8_ITERATIONS; n++)
-		UNROLL
-		for (int i = 0; i < ACCUMULATORS; i++)
-		{
-			acc[i] = _mm512_dpbusd_epi32(acc[i], x, x);
-			IN_REGISTER(acc[i]);
-		}
-	UNROLL
-	for (int i = 0; i < ACCUMULATORS; i++)
-		sum = _mm512_add_epi32(sum, acc[i]);
-	atomic_fetch_add(&sink, (unsigned) _mm512_reduce_add_epi32(sum));
-}
+STEPS_TASK(maddubs, MADDUBS)
+STEPS_TASK(vnni512, DPBUSD)
+#ifdef L3_HAVE_AVXVNNI
+STEPS_TASK(vnni256, DPBUSD256)
+#endif
 
 #ifdef L3_HAVE_AMX
-
-/* Operations of four products: tiles of 16 by 16 over 64 bytes, two for each. */
-#define OPS_TILES	(4 * 2 * 16 * 16 * 64)
 
 static void
 amx_task(void *ctx, int task, int thread)
@@ -129,84 +114,22 @@ amx_task(void *ctx, int task, int thread)
 	(void) task;
 	(void) thread;
 	l3_tile_configure(&config);
-	for (int n = 0; n < INT8_ITERATIONS / 8; n++)
-	{
-		TILE_DOT_BYTES("ss", 0, 4, 6);
-		TILE_DOT_BYTES("ss", 1, 4, 7);
-		TILE_DOT_BYTES("ss", 2, 5, 6);
-		TILE_DOT_BYTES("ss", 3, 5, 7);
-	}
+	REPEAT_TILE_STEPS(TILE_DOT_SIGNED, INT8_ITERATIONS / 8);
 	l3_tile_release();
 }
 
 #endif
 
-#ifdef L3_HAVE_AVXVNNI
-
-__attribute__((target("avx2,avxvnni")))
-static void
-vnni256_task(void *ctx, int task, int thread)
-{
-	__m256i		acc[ACCUMULATORS];
-	__m256i		x = _mm256_set1_epi8((char) (task + 1));
-	__m256i		sum = _mm256_setzero_si256();
-
-	(void) ctx;
-	(void) thread;
-	UNROLL
-	for (int i = 0; i < ACCUMULATORS; i++)
-		acc[i] = _mm256_set1_epi32(i);
-	for (int n = 0; n < INT8_ITERATIONS; n++)
-		UNROLL
-		for (int i = 0; i < ACCUMULATORS; i++)
-		{
-			acc[i] = _mm256_dpbusd_avx_epi32(acc[i], x, x);
-			IN_REGISTER(acc[i]);
-		}
-	UNROLL
-	for (int i = 0; i < ACCUMULATORS; i++)
-		sum = _mm256_add_epi32(sum, acc[i]);
-	atomic_fetch_add(&sink, (unsigned) _mm256_extract_epi32(sum, 0));
-}
-
-#endif
-
-__attribute__((target("avx2")))
-static void
-maddubs256_task(void *ctx, int task, int thread)
-{
-	__m256i		acc[ACCUMULATORS];
-	__m256i		x = _mm256_set1_epi8((char) (task + 1));
-	__m256i		sum = _mm256_setzero_si256();
-
-	(void) ctx;
-	(void) thread;
-	UNROLL
-	for (int i = 0; i < ACCUMULATORS; i++)
-		acc[i] = _mm256_set1_epi32(i);
-	for (int n = 0; n < INT8_ITERATIONS; n++)
-		UNROLL
-		for (int i = 0; i < ACCUMULATORS; i++)
-		{
-			acc[i] = _mm256_add_epi16(acc[i], _mm256_maddubs_epi16(x, acc[i]));
-			IN_REGISTER(acc[i]);
-		}
-	UNROLL
-	for (int i = 0; i < ACCUMULATORS; i++)
-		sum = _mm256_add_epi32(sum, acc[i]);
-	atomic_fetch_add(&sink, (unsigned) _mm256_extract_epi32(sum, 0));
-}
-
 double
 machine_int8_rate(L3Pool *pool, unsigned features, const char **instruction)
 {
-	double		n = (double) TASKS * INT8_ITERATIONS * ACCUMULATORS;
+	double		n = (double) TASKS * INT8_ITERATIONS * STEPS;
 
 #ifdef L3_HAVE_AMX
 	if ((features & L3_CPU_AMX) && l3_amx_usable())
 	{
 		*instruction = "AMX";
-		return best_rate(pool, amx_task, (double) TASKS * (INT8_ITERATIONS / 8) * OPS_TILES);
+		return best_rate(pool, amx_task, (double) TASKS * (INT8_ITERATIONS / 8) * TILE_STEPS * OPS_TILE);
 	}
 #endif
 	if (features & L3_CPU_AVX512VNNI)
@@ -215,7 +138,7 @@ machine_int8_rate(L3Pool *pool, unsigned features, const char **instruction)
 		return best_rate(pool, vnni512_task, n * OPS_512);
 	}
 #ifdef L3_HAVE_AVXVNNI
-	if ((features & (L3_CPU_AVX512 | L3_CPU_AVXVNNI)) == L3_CPU_AVXVNNI)
+	if (features & L3_CPU_AVXVNNI)
 	{
 		*instruction = "AVX-VNNI";
 		return best_rate(pool, vnni256_task, n * OPS_256);
@@ -224,7 +147,7 @@ machine_int8_rate(L3Pool *pool, unsigned features, const char **instruction)
 	if (features & L3_CPU_AVX2)
 	{
 		*instruction = "AVX2";
-		return best_rate(pool, maddubs256_task, n * OPS_256);
+		return best_rate(pool, maddubs_task, n * OPS_256);
 	}
 	*instruction = "none";
 	return 0;

@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 #include <time.h>
 
+#include "instructions.h"
 #include "matrices.h"
 #include "pool.h"
 
@@ -99,16 +100,6 @@ bench_bandwidth(L3Pool *const pools[BENCH_THREADS])
 
 #if defined(__x86_64__)
 
-/* Ten independent accumulators: more than latency times units. */
-#define TEN(step)	step(0) step(1) step(2) step(3) step(4) step(5) step(6) step(7) step(8) step(9)
-#define MADDUBS(i)	"vpmaddubsw %%ymm14, %%ymm15, %%ymm13\n vpaddw %%ymm13, %%ymm" #i ", %%ymm" #i "\n"
-#define MADD(i)		"vpmaddwd %%ymm14, %%ymm15, %%ymm13\n vpaddd %%ymm13, %%ymm" #i ", %%ymm" #i "\n"
-#define DPBUSD256(i)	"%{vex%} vpdpbusd %%ymm14, %%ymm15, %%ymm" #i "\n"
-#define FMA256(i)	"vfmadd231ps %%ymm14, %%ymm15, %%ymm" #i "\n"
-#define FMA512(i)	"vfmadd231ps %%zmm14, %%zmm15, %%zmm" #i "\n"
-#define DPBUSD(i)	"vpdpbusd %%zmm14, %%zmm15, %%zmm" #i "\n"
-#define DPBF16(i)	"vdpbf16ps %%zmm14, %%zmm15, %%zmm" #i "\n"
-
 #define RATE_STEPS		2000	/* of ten, some 10 us */
 #define RATE_ROUNDS		2000
 
@@ -128,24 +119,13 @@ bench_bandwidth(L3Pool *const pools[BENCH_THREADS])
 
 /* Of vector instructions; each step does ops. */
 #define PRINT_RATE(name, step, ops) \
-	PRINT_BEST(name, 10.0 * RATE_STEPS * (ops), \
-			   for (int j = 0; j < RATE_STEPS; j++) \
-				   __asm__ volatile(TEN(step) : : : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", \
-									"xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm13", "xmm14", "xmm15");)
+	PRINT_BEST(name, 1.0 * STEPS * RATE_STEPS * (ops), REPEAT_STEPS(step, RATE_STEPS);)
 
 #ifdef L3_HAVE_AMX
 
 /* Of products of full tiles. */
 #define PRINT_TILE_RATE(name, dot, ops) \
-	PRINT_BEST(name, 4.0 * RATE_STEPS * (ops), \
-			   for (int j = 0; j < RATE_STEPS; j++) \
-			   { \
-				   dot(0, 4, 6); \
-				   dot(1, 4, 7); \
-				   dot(2, 5, 6); \
-				   dot(3, 5, 7); \
-			   })
-#define TILE_DOT_SIGNED(sum, a, b)	TILE_DOT_BYTES("ss", sum, a, b)
+	PRINT_BEST(name, 1.0 * TILE_STEPS * RATE_STEPS * (ops), REPEAT_TILE_STEPS(dot, RATE_STEPS);)
 
 static void
 bench_tiles(void)
@@ -190,8 +170,6 @@ bench_instructions(void)
 		PRINT_RATE("VPDPBUSD zmm", DPBUSD, 128);
 	if (__builtin_cpu_supports("avx512bf16"))
 		PRINT_RATE("VDPBF16PS zmm", DPBF16, 64);
-	if (__builtin_cpu_supports("avx"))
-		__asm__ volatile("vzeroupper");
 	bench_tiles();
 	printf("\n");
 }
@@ -343,7 +321,7 @@ bench_attend(const L3Kernels *kernels, L3KvType type, int n_sequences, int n_tok
 static int
 bench(const char *only)
 {
-	static const char *const levels[] = {"generic", "blas", "avx2", "avxvnni", "avx512", "avx512vnni", "amx"};
+	const char *level;
 	L3Pool	   *pools[BENCH_THREADS];
 	L3Error		err;
 
@@ -357,14 +335,14 @@ bench(const char *only)
 		   BENCH_SECONDS, BENCH_PANELS);
 	bench_bandwidth(pools);
 	bench_instructions();
-	for (size_t i = 0; i < sizeof(levels) / sizeof(levels[0]); i++)
+	for (size_t i = 0; (level = l3_cpu_level(i)) != NULL; i++)
 	{
 		unsigned	features;
 		L3Kernels	kernels;
 
-		if ((only != NULL && strcmp(only, levels[i]) != 0) ||
-			l3_cpu_parse(levels[i], &features, &err) != L3_OK ||
-			strcmp(l3_cpu_name(features), levels[i]) != 0 || (features & ~native_features()) != 0)
+		if ((only != NULL && strcmp(only, level) != 0) ||
+			l3_cpu_parse(level, &features, &err) != L3_OK ||
+			strcmp(l3_cpu_name(features), level) != 0 || (features & ~native_features()) != 0)
 			continue;
 		l3_kernels_init(&kernels, features);
 		for (int type = 0; type < L3_N_PACKED_TYPES; type++)

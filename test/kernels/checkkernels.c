@@ -663,6 +663,8 @@ check_cpu_list(void)
 	ok = ok && l3_cpu_parse("amx", &features, &err) == L3_OK &&
 		features == (all & ~(L3_CPU_BLAS | L3_CPU_AVXVNNI));
 	tap_ok(ok, "a level includes the lower ones and no more than the CPU has");
+	ok = strcmp(l3_cpu_level(0), "generic") == 0 && strcmp(l3_cpu_level(6), "amx") == 0 && l3_cpu_level(7) == NULL;
+	tap_ok(ok, "the levels are those from generic to amx");
 	ok = l3_cpu_parse("avx2,sse9", &features, &err) == L3_ERR_ARG &&
 		strstr(err.message, "sse9") != NULL && strstr(err.hint, "avx512vnni") != NULL;
 	tap_ok(ok, "an unknown word is an error that lists the known");
@@ -714,8 +716,8 @@ check_amx_trial(void)
 int
 main(int argc, char **argv)
 {
-	static const char *const levels[] = {"generic", "blas", "avx2", "avxvnni", "avx512", "avx512vnni", "amx"};
 	const char *only;
+	const char *level;
 	bool		known = false;
 	unsigned	seen = ~0u;
 	L3Kernels	generic;
@@ -724,8 +726,8 @@ main(int argc, char **argv)
 	if (argc > 1 && strcmp(argv[1], "--bench") == 0)
 		return bench(argc > 2 ? argv[2] : NULL);
 	only = argc > 1 ? argv[1] : NULL;
-	for (size_t i = 0; i < sizeof(levels) / sizeof(levels[0]); i++)
-		known = known || only == NULL || strcmp(only, levels[i]) == 0;
+	for (size_t i = 0; (level = l3_cpu_level(i)) != NULL; i++)
+		known = known || only == NULL || strcmp(only, level) == 0;
 	if (!known)
 	{
 		fprintf(stderr, "there is no level \"%s\"\n", only);
@@ -735,18 +737,18 @@ main(int argc, char **argv)
 	l3_kernels_init(&generic, 0);
 	check_exponential();
 	check_cpu_list();
-	for (size_t i = 0; i < sizeof(levels) / sizeof(levels[0]); i++)
+	for (size_t i = 0; (level = l3_cpu_level(i)) != NULL; i++)
 	{
 		unsigned	features;
 		L3Error		err;
 		L3Kernels	kernels;
 
-		if (only != NULL && strcmp(only, levels[i]) != 0)
+		if (only != NULL && strcmp(only, level) != 0)
 			continue;
-		if (l3_cpu_parse(levels[i], &features, &err) != L3_OK ||
-			strcmp(l3_cpu_name(features), levels[i]) != 0)
+		if (l3_cpu_parse(level, &features, &err) != L3_OK ||
+			strcmp(l3_cpu_name(features), level) != 0)
 		{
-			tap_skip("%s: not for this CPU or compiler", levels[i]);
+			tap_skip("%s: not for this CPU or compiler", level);
 			continue;
 		}
 		if (features == seen)
@@ -755,7 +757,7 @@ main(int argc, char **argv)
 		l3_kernels_init(&kernels, features);
 		if (kernels.features != features)
 		{
-			tap_ok(false, "%s: the CPU has it and it cannot be used", levels[i]);
+			tap_ok(false, "%s: the CPU has it and it cannot be used", level);
 			continue;
 		}
 		check_all(&kernels, &generic);

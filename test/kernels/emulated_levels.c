@@ -15,18 +15,7 @@
 #include "amx_emulator.h"
 
 unsigned	__real_l3_cpu_detect(void);
-void		__real_l3_kernels_avxvnni(L3Kernels *kernels);
-void		__real_l3_kernels_avx512(L3Kernels *kernels);
-void		__real_l3_kernels_avx512vnni(L3Kernels *kernels);
 unsigned	__wrap_l3_cpu_detect(void);
-void		__wrap_l3_kernels_avxvnni(L3Kernels *kernels);
-void		__wrap_l3_kernels_avx512(L3Kernels *kernels);
-void		__wrap_l3_kernels_avx512vnni(L3Kernels *kernels);
-
-/* The same functions, compiled for AVX2. */
-void		l3_kernels_avxvnni_in_avx2(L3Kernels *kernels);
-void		l3_kernels_avx512_in_avx2(L3Kernels *kernels);
-void		l3_kernels_avx512vnni_in_avx2(L3Kernels *kernels);
 
 unsigned
 native_features(void)
@@ -50,36 +39,25 @@ __wrap_l3_cpu_detect(void)
 	return features | L3_CPU_AVX512 | L3_CPU_AVX512VNNI;
 }
 
+/* A level's own functions where the CPU has feature, elsewhere the same compiled for AVX2. */
+#define WRAP_LEVEL(level, feature) \
+	void		__real_l3_kernels_##level(L3Kernels *kernels); \
+	void		__wrap_l3_kernels_##level(L3Kernels *kernels); \
+	void		l3_kernels_##level##_in_avx2(L3Kernels *kernels); \
+	void \
+	__wrap_l3_kernels_##level(L3Kernels *kernels) \
+	{ \
+		if (native_features() & (feature)) \
+			__real_l3_kernels_##level(kernels); \
+		else \
+			l3_kernels_##level##_in_avx2(kernels); \
+	}
+
 #ifdef L3_HAVE_AVXVNNI
-
-void
-__wrap_l3_kernels_avxvnni(L3Kernels *kernels)
-{
-	if (native_features() & L3_CPU_AVXVNNI)
-		__real_l3_kernels_avxvnni(kernels);
-	else
-		l3_kernels_avxvnni_in_avx2(kernels);
-}
-
-#endif							/* L3_HAVE_AVXVNNI */
-
-void
-__wrap_l3_kernels_avx512(L3Kernels *kernels)
-{
-	if (native_features() & L3_CPU_AVX512)
-		__real_l3_kernels_avx512(kernels);
-	else
-		l3_kernels_avx512_in_avx2(kernels);
-}
-
-void
-__wrap_l3_kernels_avx512vnni(L3Kernels *kernels)
-{
-	if (native_features() & L3_CPU_AVX512VNNI)
-		__real_l3_kernels_avx512vnni(kernels);
-	else
-		l3_kernels_avx512vnni_in_avx2(kernels);
-}
+WRAP_LEVEL(avxvnni, L3_CPU_AVXVNNI)
+#endif
+WRAP_LEVEL(avx512, L3_CPU_AVX512)
+WRAP_LEVEL(avx512vnni, L3_CPU_AVX512VNNI)
 
 #ifdef L3_HAVE_AMX
 

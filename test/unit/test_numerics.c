@@ -53,6 +53,7 @@
 #define N_DECODE		40
 #define N_GREEDY		200
 #define MAX_CONTEXT		512
+#define MAX_CPUS		8
 #define BATCH_TOKENS	32		/* a prompt is several chunks */
 
 static char work_dir[PATH_MAX];
@@ -572,24 +573,18 @@ compare(const char *name, const Answers *a, const RefModel *m, const int32_t *to
 
 /* The instruction sets that this CPU has, by the names that cap them. */
 static int
-instruction_sets(const char **names)
+instruction_sets(const char *names[MAX_CPUS])
 {
-	static const struct
-	{
-		const char *name;
-		unsigned	needs;
-	}			all[] = {
-		{"generic", 0}, {"blas", L3_CPU_BLAS}, {"avx2", L3_CPU_AVX2},
-		{"avxvnni", L3_CPU_AVXVNNI}, {"avx512", L3_CPU_AVX512}, {"avx512vnni", L3_CPU_AVX512VNNI},
-		{"amx", L3_CPU_AMX},
-	};
-	unsigned	have = l3_cpu_detect();
+	const char *name;
 	int			n = 0;
 
-	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+	for (size_t i = 0; (name = l3_cpu_level(i)) != NULL; i++)
 	{
-		if ((have & all[i].needs) == all[i].needs)
-			names[n++] = all[i].name;
+		unsigned	features;
+		L3Error		err;
+
+		if (l3_cpu_parse(name, &features, &err) == L3_OK && strcmp(l3_cpu_name(features), name) == 0)
+			names[n++] = name;
 	}
 	return n;
 }
@@ -644,7 +639,7 @@ limits_of(const Case *c, const char *cpu, const RefModel *m)
 static void
 check_model(const Case *c, RefModel *m, const Loaded *l)
 {
-	const char *cpus[8];
+	const char *cpus[MAX_CPUS];
 	int			n_cpus = instruction_sets(cpus);
 	int32_t		tokens[N_PROMPT];
 	Expected	exact;
@@ -696,7 +691,7 @@ check_case(const Case *c)
 static void
 check_greedy(const char *options)
 {
-	const char *cpus[8];
+	const char *cpus[MAX_CPUS];
 	int			n_cpus = instruction_sets(cpus);
 	int32_t		prompt[20];
 	int32_t		expected[N_GREEDY];
@@ -737,7 +732,7 @@ check_greedy(const char *options)
 static void
 check_embedding(const char *options, L3KvType kv_type, double limit)
 {
-	const char *cpus[8];
+	const char *cpus[MAX_CPUS];
 	int			n_cpus = instruction_sets(cpus);
 	int32_t		prompt[N_PROMPT];
 	RefModel   *m;

@@ -30,6 +30,7 @@
 #include "kernels/slabs.h"
 
 #define QUAD		4			/* rows whose sums are in registers together */
+#define FEW_ROWS	QUAD		/* up to so many take one panel after the other */
 
 /* A group's unpacked weights in vectors: half of 16 columns each. */
 #define N_HALVES	2
@@ -53,23 +54,18 @@ typedef struct Slab
 	Chains		chains[ROW_TILES][PANELS];
 } Slab;
 
-_Static_assert(sizeof(Slab) <= L3_SCRATCH_SLAB, "it fits the bound on scratch");
-
 /*
- * The same with up to QUAD rows.  In memory it is followed by what is prepared
+ * The same with up to FEW_ROWS rows.  In memory it is followed by what is prepared
  * of them for all groups, as in Slab but with n_rows for L3_ACT_TILE: words,
  * bytes, start, sum and scales.
  */
 typedef struct FewRows
 {
 	SlabScales	scales;
-	float		acc[QUAD * L3_PANEL];
+	float		acc[FEW_ROWS * L3_PANEL];
 } FewRows;
 
-#define FEW_ROWS_BYTES	(QUAD * (WORDS_BYTES + L3_ACT_GROUP + 5 * sizeof(float)))	/* of a group */
-
-_Static_assert(sizeof(FewRows) <= L3_SCRATCH_SLAB && FEW_ROWS_BYTES <= L3_ACT_GROUP * L3_SCRATCH_INPUT,
-			   "few rows fit the bound on scratch");
+#define FEW_ROWS_BYTES	(FEW_ROWS * (WORDS_BYTES + L3_ACT_GROUP + 5 * sizeof(float)))	/* of a group */
 
 /* Are weights and activations multiplied as words? */
 TARGET INLINE bool
@@ -85,11 +81,11 @@ starts_bytes(L3PackedType type)
 	return l3_type_has_zero(type) && !in_words(type);
 }
 
-/* Do slabs hold the weights in another form than files do? */
+/* By pairs? */
 TARGET INLINE bool
-unpacks(L3PackedType type)
+starts_by_pairs(L3PackedType type)
 {
-	return l3_type_bits(type) < 8 || in_words(type);
+	return PAIRS && starts_bytes(type);
 }
 
 /* ----------------------------------------------------------------
@@ -139,13 +135,19 @@ quad_words(__m256i bytes, int odd)
 	return odd ? _mm256_srli_epi16(bytes, 8) : _mm256_and_si256(bytes, _mm256_set1_epi16(255));
 }
 
-/* Groups g0 .. g0 + n - 1 of a panel to the form that load_weights reads. */
-TARGET INLINE void
+/*
+ * Groups g0 .. g0 + n - 1 of a panel in the form that weight_bytes and weight_words
+ * read: unpacked to dst, or where they are if they have it.
+ */
+TARGET INLINE const __m256i *
 unpack_weights(L3PackedType type, int zero_point, const uint8_t *quants, int g0, int n,
 			   __m256i *dst)
 {
 	const __m256i zero = _mm256_set1_epi16((short) zero_point);
+	const __m256i *unpacked = dst;
 
+	if (l3_type_bits(type) == 8 && !in_words(type))
+		return (const __m256i *) (quants + (size_t) g0 * l3_group_quants_bytes(type));
 	for (int g = g0; g < g0 + n; g++)
 		UNROLL
 		for (int i = 0; i < BYTE_VECTORS; i++)
@@ -161,6 +163,7 @@ unpack_weights(L3PackedType type, int zero_point, const uint8_t *quants, int g0,
 				dst += i % 2 ? N_HALVES + 1 : 1;
 			}
 		}
+	return unpacked;
 }
 
 /* A block's d of 16 columns; negated where an add is a minimum taken off. */
@@ -543,16 +546,16 @@ few_rows(const L3PackedType type, const int R, TileArgs *given)
 
 typedef struct SlabFns
 {
-	void		(*unpack) (int zero_point, const uint8_t *quants, int g0, int n, __m256i *dst);
+	const __m256i *(*unpack) (int zero_point, const uint8_t *quants, int g0, int n, __m256i *dst);
 	void		(*unpacked) (const TileArgs *args);
 	void		(*packed) (TileArgs *args);
 } SlabFns;
 
 #define SLAB_FNS(type) \
-	TARGET static void \
+	TARGET static const __m256i * \
 	unpack_##type(int zero_point, const uint8_t *quants, int g0, int n, __m256i *dst) \
 	{ \
-		unpack_weights(L3_##type, zero_point, quants, g0, n, dst); \
+		return unpack_weights(L3_##type, zero_point, quants, g0, n, dst); \
 	} \
 	TARGET static void \
 	unpacked_##type(const TileArgs *args) \
@@ -599,17 +602,6 @@ static const SlabFns slab_fns[L3_N_PACKED_TYPES] = {
  *		The matrix product
  * ----------------------------------------------------------------
  */
-
-static size_t
-scratch_bytes(const L3Matrix *w, int m_max)
-{
-	size_t		few = sizeof(FewRows) + (size_t) (w->n_in / L3_ACT_GROUP) * FEW_ROWS_BYTES;
-
-	(void) m_max;
-	if (!l3_type_quantised(w->type))
-		return 0;
-	return few > sizeof(Slab) ? few : sizeof(Slab);
-}
 
 /* Sums of activations of 8 rows from sum16 on: of halves, or of groups in [0]. */
 TARGET INLINE void
@@ -666,6 +658,8 @@ prepare_rows(L3PackedType type, int zero_point, const TileArgs *args, const int3
 			 Slab *slab)
 {
 	const bool	halves = l3_type_halves(type);
+	const bool	has_add = l3_type_has_add(type);
+	const bool	starts_by_sums = starts_bytes(type) && !PAIRS;
 	const int	n_parts = halves ? 2 : 1;
 
 	for (int g = 0; g < args->n_groups; g++)
@@ -673,7 +667,7 @@ prepare_rows(L3PackedType type, int zero_point, const TileArgs *args, const int3
 		const int	in_slab = g * n_parts * L3_ACT_TILE;
 		const int8_t *q = args->xq + (size_t) g * L3_ACT_TILE * L3_ACT_GROUP;
 
-		if (PAIRS && starts_bytes(type))
+		if (starts_by_pairs(type))
 			for (int row = 0; row < args->n_rows; row += QUAD)
 			{
 				__m128i		start[2];
@@ -682,7 +676,7 @@ prepare_rows(L3PackedType type, int zero_point, const TileArgs *args, const int3
 				for (int h = 0; h < n_parts; h++)
 					_mm_store_si128((__m128i *) (slab->start + in_slab + h * L3_ACT_TILE + row), start[h]);
 			}
-		if (l3_type_has_add(type) || (!PAIRS && starts_bytes(type)))
+		if (has_add || starts_by_sums)
 			for (int row = 0; row < args->n_rows; row += 8)
 			{
 				__m256i		sum[2];
@@ -692,8 +686,9 @@ prepare_rows(L3PackedType type, int zero_point, const TileArgs *args, const int3
 				{
 					int			at = in_slab + h * L3_ACT_TILE + row;
 
-					_mm256_store_ps(slab->sum + at, _mm256_cvtepi32_ps(sum[h]));
-					if (!PAIRS)
+					if (has_add)
+						_mm256_store_ps(slab->sum + at, _mm256_cvtepi32_ps(sum[h]));
+					if (starts_by_sums)
 						_mm256_store_si256((__m256i *) (slab->start + at),
 										   _mm256_mullo_epi32(sum[h], _mm256_set1_epi32(-zero_point)));
 				}
@@ -720,15 +715,15 @@ multiply_slab(const L3Matrix *w, const SlabPlace *place, const L3Act *x, void *w
 	const int	all_groups = w->n_in / L3_ACT_GROUP;
 	const size_t next_tile = (size_t) L3_ACT_TILE * (size_t) w->n_in;
 	Slab	   *slab = work;
+	const __m256i *weights[PANELS];
 	TileArgs	args = {0};
 
 	for (int p = 0; p < place->n_panels; p++)
 	{
 		unpack_scales(w->type, place->scales + p * w->panel_bytes, place->n_groups,
 					  slab->scales[p].scale, slab->scales[p].add);
-		if (unpacks(w->type))
-			fns->unpack(zero_point, place->quants + p * w->panel_bytes, place->g0, place->n_groups,
-						slab->weights[p]);
+		weights[p] = fns->unpack(zero_point, place->quants + p * w->panel_bytes, place->g0, place->n_groups,
+								 slab->weights[p]);
 	}
 	args.n_groups = place->n_groups;
 	args.words = (const int8_t *) slab->words;
@@ -745,10 +740,7 @@ multiply_slab(const L3Matrix *w, const SlabPlace *place, const L3Act *x, void *w
 		prepare_rows(w->type, zero_point, &args, x->sum16 + at * 2, slab);
 		for (int p = 0; p < place->n_panels; p++)
 		{
-			args.weights = slab->weights[p];
-			if (!unpacks(w->type))
-				args.weights = (const __m256i *) (place->quants + p * w->panel_bytes +
-												  (size_t) place->g0 * l3_group_quants_bytes(w->type));
+			args.weights = weights[p];
 			args.scale = slab->scales[p].scale;
 			args.add = slab->scales[p].add;
 			args.acc = slab->chains[row / L3_ACT_TILE][p];
@@ -761,14 +753,15 @@ multiply_slab(const L3Matrix *w, const SlabPlace *place, const L3Act *x, void *w
 	}
 }
 
-/* The activations of m <= QUAD rows over all groups, behind few; where they are, in args. */
+/* The activations of m <= FEW_ROWS rows over all groups, behind few; where they are, in args. */
 TARGET static void
-prepare_few(const L3Matrix *w, int zero_point, const L3Act *x, int m, FewRows *few, TileArgs *args)
+prepare_few(const L3Matrix *w, const L3Act *x, int m, FewRows *few, TileArgs *args)
 {
 	const int	n_groups = w->n_in / L3_ACT_GROUP;
 	const bool	halves = l3_type_halves(w->type);
 	const int	n_parts = halves ? 2 : 1;
-	size_t		n = (size_t) n_groups * QUAD;
+	const int	zero_point = l3_zero_point(w);
+	size_t		n = (size_t) n_groups * FEW_ROWS;
 	__m256i    *words = (__m256i *) (few + 1);
 	__m256i    *bytes = words + n * (WORDS_BYTES / sizeof(__m256i));
 	int32_t    *start = (int32_t *) (bytes + n);
@@ -785,7 +778,7 @@ prepare_few(const L3Matrix *w, int zero_point, const L3Act *x, int m, FewRows *f
 	{
 		__m128i		pairs[2] = {_mm_setzero_si128(), _mm_setzero_si128()};
 
-		if (PAIRS && starts_bytes(w->type))
+		if (starts_by_pairs(w->type))
 			starts_of_rows(halves, zero_point, x->q + (size_t) g * L3_ACT_TILE * L3_ACT_GROUP, pairs);
 		for (int row = 0; row < m; row++)
 		{
@@ -805,7 +798,7 @@ prepare_few(const L3Matrix *w, int zero_point, const L3Act *x, int m, FewRows *f
 			{
 				int32_t		part = n_parts == 2 ? sum16[h] : sum16[0] + sum16[1];
 
-				start[h * m + row] = PAIRS && !in_words(w->type) ? _mm_cvtsi128_si32(pairs[h]) : part * -zero_point;
+				start[h * m + row] = starts_by_pairs(w->type) ? _mm_cvtsi128_si32(pairs[h]) : part * -zero_point;
 				sum[h * m + row] = (float) part;
 				pairs[h] = _mm_srli_si128(pairs[h], sizeof(int32_t));
 			}
@@ -815,15 +808,15 @@ prepare_few(const L3Matrix *w, int zero_point, const L3Act *x, int m, FewRows *f
 	}
 }
 
-/* The product of m <= QUAD rows, panel by panel. */
+/* The product of m <= FEW_ROWS rows, panel by panel. */
 TARGET static void
-multiply_few(const L3Matrix *w, int panel0, int panel1, int zero_point, const L3Act *x, int m,
+multiply_few(const L3Matrix *w, int panel0, int panel1, const L3Act *x, int m,
 			 float *out, size_t ldo, bool accumulate, FewRows *few)
 {
 	const int	all_groups = w->n_in / L3_ACT_GROUP;
 	TileArgs	prepared = {0};
 
-	prepare_few(w, zero_point, x, m, few, &prepared);
+	prepare_few(w, x, m, few, &prepared);
 	for (int p = panel0; p < panel1; p++)
 	{
 		const uint8_t *panel = w->data + (size_t) p * w->panel_bytes;
@@ -846,25 +839,4 @@ multiply_few(const L3Matrix *w, int panel0, int panel1, int zero_point, const L3
 	}
 }
 
-static void
-matmul_quant(const L3Matrix *w, int panel0, int panel1, const L3Act *x, int m, int m_prefill,
-			 float *out, size_t ldo, bool accumulate, void *scratch)
-{
-	static const SlabKernel kernel = {multiply_slab, store_chains};
-	Slab	   *slab = scratch;
-
-	(void) m_prefill;			/* one arithmetic for both roles */
-	if (m <= QUAD)
-		multiply_few(w, panel0, panel1, l3_zero_point(w), x, m, out, ldo, accumulate, scratch);
-	else
-		multiply_slabs(&kernel, w, panel0, panel1, x, m, out, ldo, accumulate, slab->chains, slab);
-}
-
-/* Enter the quantised types into the table. */
-static void
-install_quant(L3Kernels *kernels)
-{
-	for (int type = L3_Q8_0; type < L3_N_PACKED_TYPES; type++)
-		kernels->matmul[type] = matmul_quant;
-	kernels->matmul_scratch_bytes = scratch_bytes;
-}
+#include "kernels/quant_matmul.h"

@@ -73,19 +73,17 @@ l3_cpu_parse(const char *list, unsigned *features, L3Error *err)
 }
 
 const char *
+l3_cpu_level(size_t i)
+{
+	return i < N_CPU_LEVELS - 1 ? cpu_levels[i].name : NULL;	/* without "all" */
+}
+
+const char *
 l3_cpu_name(unsigned features)
 {
-	if (features & L3_CPU_AMX)
-		return "amx";
-	if (features & L3_CPU_AVX512VNNI)
-		return "avx512vnni";
-	if (features & L3_CPU_AVX512)
-		return "avx512";
-	if (features & L3_CPU_AVXVNNI)
-		return "avxvnni";
-	if (features & L3_CPU_AVX2)
-		return "avx2";
-	if (features & L3_CPU_BLAS)
-		return "blas";
-	return "generic";
+	size_t		i = N_CPU_LEVELS - 2;
+
+	while ((features & cpu_levels[i].features) != cpu_levels[i].features)
+		i--;
+	return cpu_levels[i].name;
 }

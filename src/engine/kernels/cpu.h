@@ -32,6 +32,9 @@ unsigned	l3_cpu_detect(void);
  */
 L3Status	l3_cpu_parse(const char *list, unsigned *features, L3Error *err);
 
+/* Name of the i-th level from "generic" up; NULL past the last. */
+const char *l3_cpu_level(size_t i);
+
 /* Name of the best level in features: "generic", "blas", "avx2", "avxvnni", "avx512", "avx512vnni", "amx". */
 const char *l3_cpu_name(unsigned features);
 
